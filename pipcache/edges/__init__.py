@@ -1,0 +1,1 @@
+"""Where bytes move: the disk, the upstreams, the log."""

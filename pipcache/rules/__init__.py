@@ -1,0 +1,1 @@
+"""What pipcache decides: pure functions over values. No Twisted, no files, no clock, no randomness."""

@@ -1,0 +1,58 @@
+"""The errors of pipcache: one tree, each carrying the HTTP status to answer with when it reaches a client.
+
+What a message says is for the operator or the client who can do something about it: the place (a setting's path, an
+upstream's name), the value seen, what is allowed. No message carries a query string, a credential or a traceback.
+"""
+
+from __future__ import annotations
+
+
+class PipcacheError(Exception):
+    """What pipcache raises on purpose; anything else that is raised is a bug.
+
+    ``status`` is the HTTP status code to answer with.
+    """
+
+    status = 500
+
+
+class ConfigError(PipcacheError):
+    """A setting is unknown, malformed or contradicts another; the operator's to mend, found at start."""
+
+
+class BadRequest(PipcacheError):
+    """The client sent something that no well-behaved client sends; it is refused and never forwarded."""
+
+    status = 400
+
+
+class StorageError(PipcacheError):
+    """The cache directory did not do what it was asked: full, read-only, gone, or of an unknown layout."""
+
+
+class UpstreamError(PipcacheError):
+    """An upstream did not give a usable answer; another may."""
+
+    status = 502
+
+
+class UpstreamUnavailable(UpstreamError):
+    """No connection to the upstream, or it broke before an answer began."""
+
+
+class UpstreamTimeout(UpstreamUnavailable):
+    """The upstream was silent for too long: while connecting, before the first byte, or in mid-body."""
+
+    status = 504
+
+
+class MalformedResponse(UpstreamError):
+    """The upstream answered something that cannot be what was asked for: a page that is no simple page, a bad redirect."""
+
+
+class TruncatedBody(UpstreamError):
+    """The body ended before it was whole, or went on beyond the length that was promised."""
+
+
+class DigestMismatch(UpstreamError):
+    """The body is whole and is not the file that the index promised."""

@@ -1,0 +1,1 @@
+"""How the program starts and stops: the twistd plugin, the wiring, the phases."""

@@ -1,0 +1,1 @@
+"""How a request comes in over HTTP: the resource tree and how an outcome becomes a response."""

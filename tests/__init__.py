@@ -1,0 +1,1 @@
+"""Tests of pipcache; the folders mirror the package."""
