@@ -1,0 +1,170 @@
+"""The health of upstreams, the order to ask them in, and what a client hears when none has an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipcache.rules.selection import (
+    MAX_PENALTY_SECONDS,
+    Answer,
+    Failure,
+    Health,
+    is_failure,
+    order,
+    verdict,
+)
+
+UNREACHABLE, TIMED_OUT, BROKEN = Failure.UNREACHABLE, Failure.TIMED_OUT, Failure.BROKEN
+
+
+def put_last(now: float) -> Health:
+    """An upstream that has failed three times in a row at one moment."""
+    health = Health()
+    for _ in range(3):
+        health = health.failed(now, now)
+    return health
+
+
+def test_three_failures_in_a_row_put_it_last_for_two_seconds() -> None:
+    """Two do not."""
+    assert not Health().failed(10.0, 10.0).failed(10.0, 10.0).is_last(10.0)
+    health = put_last(10.0)
+    assert health.is_last(10.0)
+    assert health.is_last(11.9)
+    assert not health.is_last(12.0)
+
+
+def test_a_success_between_them_resets_the_count() -> None:
+    """Failures count in a row only."""
+    health = Health().failed(1.0, 1.0).failed(1.0, 1.0).succeeded().failed(2.0, 2.0).failed(2.0, 2.0)
+    assert not health.is_last(2.0)
+
+
+def test_the_first_failure_after_that_time_doubles_it() -> None:
+    """From two to four seconds, by one failure."""
+    health = put_last(10.0).failed(12.0, 13.0)
+    assert health.is_last(16.9)
+    assert not health.is_last(17.0)
+
+
+def test_the_penalty_ends_at_a_minute() -> None:
+    """However long the outage, it is tried first again once a minute."""
+    health, now = put_last(0.0), 0.0
+    penalties = []
+    for _ in range(8):
+        now = health.last_until
+        health = health.failed(now, now)
+        penalties.append(health.last_until - now)
+    assert penalties == [4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0, 60.0]
+
+
+@pytest.mark.parametrize(
+    ("began_at", "now"),
+    [(9.0, 11.0), (9.0, 40.0), (10.0, 11.0), (11.0, 11.5), (11.0, 41.0)],
+)
+def test_failures_begun_before_it_is_over_do_not_count(began_at: float, now: float) -> None:
+    """Neither requests under way when it was put last, nor those made while it is last."""
+    health = put_last(10.0)
+    assert health.failed(began_at, now) == health
+
+
+def test_an_outage_of_many_clients_counts_once() -> None:
+    """Ten requests that fail together cost two seconds; ten probes that do, double them once."""
+    health = Health()
+    for _ in range(10):
+        health = health.failed(5.0, 10.0)
+    assert health.last_until == 12.0
+    for _ in range(10):
+        health = health.failed(12.0, 13.0)
+    assert health.last_until == 17.0
+
+
+def test_a_success_resets_all() -> None:
+    """The next three failures cost two seconds again."""
+    health = put_last(10.0).failed(12.0, 12.0).succeeded()
+    assert health == Health()
+    assert not health.is_last(12.5)
+
+
+@pytest.mark.parametrize(
+    ("now", "expected"),
+    [(10.0, ("b", "c", "a")), (12.0, ("a", "b", "c"))],
+)
+def test_those_put_last_are_asked_after_the_others(now: float, expected: tuple[str, ...]) -> None:
+    """And come back to their configured place."""
+    assert order(["a", "b", "c"], {"a": put_last(10.0), "b": Health().failed(9.0, 9.0)}, now) == expected
+
+
+def test_all_put_last_are_asked_as_configured() -> None:
+    """A client never hears no because of health alone."""
+    health = {name: put_last(10.0) for name in "abc"}
+    assert order(["c", "a", "b"], health, 10.0) == ("c", "a", "b")
+
+
+@pytest.mark.parametrize(
+    ("answer", "counts"),
+    [(200, False), (304, False), (403, False), (404, False), (429, False), (500, True), (503, True)]
+    + [(failure, True) for failure in Failure],
+)
+def test_a_4xx_is_no_failure(answer: Answer, counts: bool) -> None:
+    """A server error, nonsense and silence are."""
+    assert is_failure(answer) is counts
+
+
+@pytest.mark.parametrize(
+    ("answers", "status"),
+    [
+        ((404, 404), 404),
+        ((410,), 404),
+        ((403, 404), 404),
+        ((410, 403), 404),
+        ((404, UNREACHABLE), 404),
+        ((TIMED_OUT, 404), 404),
+        ((404, TIMED_OUT), 404),
+        ((403, 403), 502),
+        ((403, UNREACHABLE), 502),
+        ((404, 500), 502),
+        ((404, BROKEN), 502),
+        ((404, 429), 502),
+        ((404, 401), 502),
+        ((451, 404), 502),
+        ((408, 404), 502),
+        ((UNREACHABLE, UNREACHABLE), 502),
+        ((TIMED_OUT, TIMED_OUT), 504),
+        ((UNREACHABLE, TIMED_OUT), 504),
+        ((TIMED_OUT, UNREACHABLE), 502),
+        ((404, 503, TIMED_OUT), 504),
+        ((403, TIMED_OUT), 504),
+        ((BROKEN,), 502),
+        ((), 502),
+    ],
+)
+def test_what_a_client_hears(answers: Sequence[Answer], status: int) -> None:
+    """404 only where nobody who answered leaves a doubt; else whether the last failure was silence."""
+    assert verdict(answers) == status
+
+
+ANSWERS = st.lists(st.one_of(st.sampled_from(list(Failure)), st.sampled_from([403, 404, 410, 429, 500])))
+
+
+@given(ANSWERS)
+def test_absence_is_never_made_up(answers: list[Answer]) -> None:
+    """No 404 where nobody said so, nor where an upstream was in trouble of its own."""
+    if verdict(answers) == 404:
+        assert 404 in answers or 410 in answers
+        assert not {429, 500, BROKEN} & set(answers)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.floats(0, 10), st.floats(0, 10)), max_size=40))
+def test_a_penalty_is_bounded_whatever_happens(events: list[tuple[bool, float, float]]) -> None:
+    """No sequence of events puts an upstream last for longer than a minute."""
+    health, now = Health(), 0.0
+    for succeeds, wait, took in events:
+        now += wait
+        health = health.succeeded() if succeeds else health.failed(now - took, now)
+        assert health.last_until - now <= MAX_PENALTY_SECONDS
+        assert not (succeeds and health.is_last(now))
