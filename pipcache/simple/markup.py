@@ -1,0 +1,121 @@
+"""HTML as tokens: the WHATWG tokenizer, as far as pages of an index need it, in one pass.
+
+Not over `html.parser`: on unfinished markup that is quadratic (Python 3.11: ten thousand times `<a ` takes 8
+s, it raises AssertionError on `<![x[a]>`), and what it makes of a page changes with Python's patch releases.
+Here a construct that never ends takes the rest of the document with it, as it does in a browser. So each
+character is looked at a bounded number of times: nothing is ever tried again from a later start. The
+quantifiers are possessive for the same reason, and because an attribute must not be cut short to make the
+rest fit.
+
+This module knows no tag's meaning but that of raw text (`<script>`), whose content is no markup.
+Source: HTML Living Standard, 13.2.5 Tokenization.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator
+from html.entities import html5
+from typing import Literal, NamedTuple
+
+_WS = r"\t\n\f\r "
+_MARKUP = re.compile(r"<(?=[A-Za-z/!?])")
+_TAG_NAME = re.compile(rf"</?([A-Za-z][^{_WS}/>]*+)")
+_TAG_END = re.compile(rf"[{_WS}/]*+>")
+_ATTRIBUTE = re.compile(
+    rf"[{_WS}/]*+([^{_WS}/>][^{_WS}/>=]*+)"
+    rf"(?:[{_WS}]*+=[{_WS}]*+(?:\"([^\"]*+)\"|'([^']*+)'|([^{_WS}>\"'][^{_WS}>]*+)|((?=>)))"
+    rf"|(?![{_WS}]*+=))"
+)
+_COMMENT = re.compile(r"<!--(?:-?>|(.*?)--!?>)", re.DOTALL)
+_RAW_TEXT_END = {
+    name: re.compile(rf"</{name}(?=[{_WS}/>])", re.IGNORECASE)
+    for name in ("iframe", "noembed", "noframes", "script", "style", "textarea", "title", "xmp")
+}
+# int() of a longer run of digits than 4300 raises ValueError, and no character has a number that long.
+_ENDLESS_NUMBER = re.compile(r"&#[0-9]{8,};?")
+_REFERENCE = re.compile(r"&(?:#[0-9]+;?|#[Xx][0-9A-Fa-f]+;?|[A-Za-z][A-Za-z0-9]*+(?:;|(?!=)))")
+
+
+class Token(NamedTuple):
+    """One piece of a document.
+
+    `data` is the lower-case name of a tag, or text or a comment as written (`unescaped` reads text).
+    `attributes` are those of a start tag, unescaped; where a name is repeated the first counts.
+    """
+
+    kind: Literal["start", "end", "text", "comment"]
+    data: str
+    attributes: dict[str, str | None]
+
+
+def tokens(document: str) -> Iterator[Token]:
+    """The tokens of a document in order; doctypes, processing instructions and CDATA marks are left out.
+
+    Work and memory grow with the length of the document and with nothing else, whatever stands in it.
+    """
+    none: dict[str, str | None] = {}
+    position = 0
+    while (opening := _MARKUP.search(document, position)) is not None:
+        start = opening.start()
+        if start > position:
+            yield Token("text", document[position:start], none)
+        if (name := _TAG_NAME.match(document, start)) is not None:
+            attributes, position = _attributes(document, name.end())
+            if position < 0:
+                return
+            tag = name[1].lower()
+            if document[start + 1] == "/":
+                yield Token("end", tag, none)
+                continue
+            yield Token("start", tag, attributes)
+            if tag in _RAW_TEXT_END:
+                end = _RAW_TEXT_END[tag].search(document, position)
+                if end is None:
+                    return
+                yield Token("text", document[position : end.start()], none)
+                position = end.start()
+        elif document.startswith("<!--", start):
+            comment = _COMMENT.match(document, start)
+            if comment is None:
+                return
+            yield Token("comment", comment[1] or "", none)
+            position = comment.end()
+        else:
+            position = document.find(">", start) + 1
+            if position == 0:
+                return
+    if position < len(document):
+        yield Token("text", document[position:], none)
+
+
+def _attributes(document: str, position: int) -> tuple[dict[str, str | None], int]:
+    """The attributes of the tag whose name ends at `position`, and where it ends: -1 where it never does."""
+    found: dict[str, str | None] = {}
+    while (attribute := _ATTRIBUTE.match(document, position)) is not None:
+        position = attribute.end()
+        group = attribute.lastindex or 1
+        value = None if group == 1 else attribute[group]
+        found.setdefault(attribute[1].lower(), unescaped_value(value) if value and "&" in value else value)
+    end = _TAG_END.match(document, position)
+    return found, -1 if end is None else end.end()
+
+
+def unescaped(text: str) -> str:
+    """Text with its character references resolved."""
+    return html.unescape(_ENDLESS_NUMBER.sub("\ufffd", text)) if "&" in text else text
+
+
+def unescaped_value(value: str) -> str:
+    """An attribute's value with its character references resolved.
+
+    In an attribute a reference without a semicolon is none where `=` or a letter follows: `?a=1&copy=2` is a
+    query.
+    """
+    return _REFERENCE.sub(_resolved, value)
+
+
+def _resolved(reference: re.Match[str]) -> str:
+    written = reference[0]
+    return unescaped(written) if written[1] == "#" else html5.get(written[1:], written)
