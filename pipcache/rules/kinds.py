@@ -1,0 +1,173 @@
+"""The kinds of value that a setting may have: how each is read, and what is said to who gives another.
+
+Knows no setting's path and no default: those are `settings`. A kind reads what YAML gives (numbers are
+numbers, text is text); from the environment and the command line everything comes as text, so there a number
+may be text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final
+from urllib.parse import urlsplit
+
+from attrs import frozen
+
+from pipcache.rules.units import DURATION_HELP, SIZE_HELP, format_duration, parse_duration, parse_size
+
+PIP: Final = "pip:"
+"""The URL that stands for the index which this machine's pip is set up to use."""
+
+LONGEST_SECONDS: Final = (
+    100 * 365 * 86400
+)  # so that now + any setting is still a date that RFC 3339 can write
+_TOKEN: Final = re.compile(r"[A-Za-z0-9._-]+")
+_HOST: Final = re.compile(r"[A-Za-z0-9._:%-]+")
+_PATH: Final = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)*")
+_LONGEST_SHOWN: Final = 120
+
+
+@frozen
+class Kind:
+    """What one setting may be. ``parse`` returns the value in our own unit, or raises ValueError."""
+
+    noun: str
+    """As in "'abc' is not a port"."""
+    allowed: str
+    """As in "allowed: a number from 0 to 65535"."""
+    parse: Callable[[object], object]
+    is_number: bool = False
+    """Whether text is converted to a number first where all there can be is text."""
+
+    def read(self, value: object, *, is_text: bool) -> object:
+        """The setting that ``value`` says.
+
+        Args:
+            value: as YAML, the environment or the command line gave it.
+            is_text: it comes from where everything is text.
+
+        Raises:
+            ValueError: it is not of this kind; the operator's fault. Its own text is for nobody.
+        """
+        if is_text and self.is_number and isinstance(value, str):
+            value = _to_number(value)
+        return self.parse(value)
+
+
+def show(value: object) -> str:
+    """``value`` as an error message shows it: on one line, not too long, without credentials or a query."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    text = re.sub(r"//[^/@\s]*@", "//***@", repr(value))
+    text = re.sub(r"(://[^\s'\"]*)\?[^\s'\"]*", r"\1?***", text)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
+
+
+def _to_number(text: str) -> int | float:
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
+
+
+def _whole(low: int, high: int | None = None) -> Callable[[object], int]:
+    def parse(value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ValueError("not a whole number")
+        if value < low or (high is not None and value > high):
+            raise ValueError("out of range")
+        return value
+
+    return parse
+
+
+def _ratio(value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= 1:
+        raise ValueError("not a ratio")
+    return float(value)
+
+
+def _duration(value: object) -> float:
+    seconds = parse_duration(value)
+    if not 0 < seconds <= LONGEST_SECONDS:
+        raise ValueError("out of range")
+    return seconds
+
+
+def _size(value: object) -> int:
+    size_bytes = parse_size(value)
+    if not 0 < size_bytes < 2**63:
+        raise ValueError("out of range")
+    return size_bytes
+
+
+def _matching(pattern: re.Pattern[str]) -> Callable[[object], str]:
+    def parse(value: object) -> str:
+        if not isinstance(value, str) or not pattern.fullmatch(value):
+            raise ValueError("does not match")
+        return value
+
+    return parse
+
+
+def _directory(value: object) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise ValueError("not a path")
+    return value
+
+
+def _choice(*names: str) -> Callable[[object], str]:
+    def parse(value: object) -> str:
+        if not isinstance(value, str) or value.lower() not in names:
+            raise ValueError("not one of them")
+        return value.lower()
+
+    return parse
+
+
+def _http_url(value: object) -> str:
+    """The URL without a slash at its end: one spelling, to which paths can be appended."""
+    if not isinstance(value, str) or not value.isascii() or re.search(r"[\s\\<>\"\x00-\x1f\x7f?#]", value):
+        raise ValueError("not a URL")
+    parts = urlsplit(value)
+    if (
+        parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0
+    ):  # .port raises for a bad one
+        raise ValueError("not an address over HTTP")
+    return f"{parts.scheme}://{parts.netloc}{_path(parts.path)}"
+
+
+def _path(value: object) -> str:
+    """A path that is empty or begins with a slash and ends without one."""
+    if not isinstance(value, str):
+        raise ValueError("not a path")
+    path = f"/{value.strip('/')}" if value.strip("/") else ""
+    if not _PATH.fullmatch(path) or any(segment in (".", "..") for segment in path.split("/")):
+        raise ValueError("not a path")
+    return path
+
+
+PORT: Final = Kind("a port", "a number from 0 to 65535 (0: any free port)", _whole(0, 65535), is_number=True)
+COUNT: Final = Kind("a count", "a whole number from 1", _whole(1), is_number=True)
+RATIO: Final = Kind("a ratio", "a number over 0 and at most 1, such as 0.9", _ratio, is_number=True)
+SIZE: Final = Kind("a size", f"more than 0 {SIZE_HELP}", _size)
+DURATION: Final = Kind(
+    "a duration", f"more than 0 {DURATION_HELP}, at most {format_duration(LONGEST_SECONDS)}", _duration
+)
+HOST: Final = Kind("an address", "a host name or an IP address, such as 0.0.0.0 or ::", _matching(_HOST))
+DIRECTORY: Final = Kind("a directory", "a path, or nothing for the default", _directory)
+_LEVELS: Final = ("debug", "info", "warn", "error")
+LEVEL: Final = Kind("a log level", ", ".join(_LEVELS), _choice(*_LEVELS))
+NAME: Final = Kind("a name", "letters, digits, dots, underscores and hyphens", _matching(_TOKEN))
+INDEX_URL: Final = Kind(
+    "an index's address", "an http:// or https:// URL without query or fragment", _http_url
+)
+URL: Final = Kind(
+    "an upstream's address",
+    f"an http:// or https:// URL without query or fragment, or {PIP} for the index that pip uses here",
+    lambda value: value if value == PIP else _http_url(value),
+)
+PATH_PREFIX: Final = Kind("a path prefix", "empty, or a path such as /pypi", _path)

@@ -1,0 +1,112 @@
+"""The schema: the defaults of issue A, one variable for each key, the commented example file."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from pipcache.rules.layers import from_environment, from_mapping, load_yaml
+from pipcache.rules.resolution import build_settings
+from pipcache.rules.settings import KEYS, VARIABLES, Settings, Upstream, variable
+
+EXAMPLE = Path(__file__).parents[2] / "pipcache.yaml"
+
+
+def from_yaml(text: str) -> Settings:
+    """The settings that a file with this text gives."""
+    return build_settings([from_mapping(load_yaml(text, "the file"), "the file")])
+
+
+def test_without_anything_said_the_defaults_hold() -> None:
+    """No layer at all gives the defaults that the issue lists."""
+    settings = build_settings([])
+    assert settings == Settings()
+    assert (settings.server.port, settings.server.host) == (8080, "0.0.0.0")
+    cache = settings.cache
+    assert (cache.dir, cache.max_size_bytes, cache.max_entries) == (None, 1073741824, 10000)
+    assert (cache.simple_ttl_seconds, cache.packages_ttl_seconds) == (300, 315_360_000)
+    assert cache.default_ttl_seconds == 3600
+    assert (cache.watermark.high_ratio, cache.watermark.low_ratio) == (0.9, 0.7)
+    assert settings.upstream.in_order == (
+        Upstream("tuna", "https://pypi.tuna.tsinghua.edu.cn", ""),
+        Upstream("aliyun", "https://mirrors.aliyun.com", "/pypi"),
+        Upstream("pip", "pip:"),
+    )
+    assert [upstream.is_pip for upstream in settings.upstream.in_order] == [False, False, True]
+    assert (settings.upstream.timeout_seconds, settings.upstream.large_file_timeout_seconds) == (30, 600)
+    assert settings.log.level == "info"
+
+
+VALUES = {
+    "server.port": ("9000", lambda s: s.server.port, 9000),
+    "server.host": ("::", lambda s: s.server.host, "::"),
+    "cache.dir": ("/srv/cache", lambda s: s.cache.dir, "/srv/cache"),
+    "cache.max_size": ("10GiB", lambda s: s.cache.max_size_bytes, 10 * 2**30),
+    "cache.max_entries": ("5", lambda s: s.cache.max_entries, 5),
+    "cache.simple_ttl": ("90s", lambda s: s.cache.simple_ttl_seconds, 90.0),
+    "cache.packages_ttl": ("7d", lambda s: s.cache.packages_ttl_seconds, 604800.0),
+    "cache.default_ttl": ("1h30m", lambda s: s.cache.default_ttl_seconds, 5400.0),
+    "cache.watermark.high": ("0.95", lambda s: s.cache.watermark.high_ratio, 0.95),
+    "cache.watermark.low": ("0.5", lambda s: s.cache.watermark.low_ratio, 0.5),
+    "upstream.primary.name": ("corp", lambda s: s.upstream.primary.name, "corp"),
+    "upstream.primary.url": ("http://a.example", lambda s: s.upstream.primary.url, "http://a.example"),
+    "upstream.primary.path_prefix": ("/root", lambda s: s.upstream.primary.path_prefix, "/root"),
+    "upstream.primary.index_url": (
+        "http://a.example/+simple/",
+        lambda s: s.upstream.primary.index_url,
+        "http://a.example/+simple",
+    ),
+    "upstream.fallback.name": ("corp", lambda s: s.upstream.fallback.name, "corp"),
+    "upstream.fallback.url": ("http://b.example", lambda s: s.upstream.fallback.url, "http://b.example"),
+    "upstream.fallback.path_prefix": ("root", lambda s: s.upstream.fallback.path_prefix, "/root"),
+    "upstream.fallback.index_url": (
+        "http://b.example/simple",
+        lambda s: s.upstream.fallback.index_url,
+        "http://b.example/simple",
+    ),
+    "upstream.more": (
+        "[{name: a, url: 'http://a.example'}, {url: 'pip:'}]",
+        lambda s: s.upstream.more,
+        (Upstream("a", "http://a.example"), Upstream("pip", "pip:")),
+    ),
+    "upstream.timeout": ("2s", lambda s: s.upstream.timeout_seconds, 2.0),
+    "upstream.large_file_timeout": ("1h", lambda s: s.upstream.large_file_timeout_seconds, 3600.0),
+    "log.level": ("DEBUG", lambda s: s.log.level, "debug"),
+}
+
+
+@pytest.mark.parametrize("path", KEYS)
+def test_each_key_is_read_from_its_variable(path: str) -> None:
+    """`PIPCACHE_` and the path in capitals, with underscores for dots, sets the key at that path."""
+    text, read, expected = VALUES[path]
+    layer, warnings = from_environment({"PIPCACHE_" + path.upper().replace(".", "_"): text})
+    assert read(build_settings([layer])) == expected
+    assert warnings == []
+
+
+def test_each_key_has_a_variable_of_its_own() -> None:
+    """No two keys share an environment variable."""
+    assert len(VARIABLES) == len(KEYS)
+    assert variable("cache.watermark.high") == "PIPCACHE_CACHE_WATERMARK_HIGH"
+
+
+def test_the_example_file_changes_nothing() -> None:
+    """The example as it is shipped gives exactly the defaults."""
+    assert from_yaml(EXAMPLE.read_text(encoding="utf-8")) == Settings()
+
+
+def test_the_example_file_shows_the_defaults() -> None:
+    """With its settings taken out of their comments, the example says the defaults too."""
+    text = re.sub(r"(?m)^( *)#(?=\S)", r"\1", EXAMPLE.read_text(encoding="utf-8"))
+    layer = dict(from_mapping(load_yaml(text, "the example"), "the example"))
+    assert layer.pop("cache.dir").value == "/cache"
+    assert layer.keys() | {"cache.dir"} == {path for path in KEYS if not path.endswith(".index_url")}
+    assert build_settings([layer]) == Settings()
+
+
+@pytest.mark.parametrize("path", KEYS)
+def test_the_example_file_names_each_key(path: str) -> None:
+    """A key that is added to the schema must be added to the example."""
+    assert re.search(rf"\b{path.rpartition('.')[2]}: ", EXAMPLE.read_text(encoding="utf-8"))
