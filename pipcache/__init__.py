@@ -4,3 +4,5 @@ Where things stand: ``rules`` and ``simple`` decide (pure functions over values)
 ``engine`` says what happens to a request, ``web`` and ``service`` are how one comes in. A layer imports only itself and
 the layers before it in this sentence; the test command checks that.
 """
+
+__version__ = "0.1.0"

@@ -138,9 +138,7 @@ def _environment(environ: Mapping[str, str], **others: str) -> dict[str, str]:
     return {**environ, **fixed, **others}
 
 
-def _ask(
-    command: Sequence[str], arguments: Sequence[str], environ: Mapping[str, str], run: Run
-) -> str | None:
+def _ask(command: Sequence[str], arguments: Sequence[str], environ: Mapping[str, str], run: Run) -> str | None:
     """What pip prints, or None where it cannot be started, fails, or takes too long."""
     how: dict[str, Any] = {
         "encoding": "utf-8",
@@ -149,9 +147,7 @@ def _ask(
         "check": True,
     }
     try:
-        return run(
-            [*command, *arguments], env=environ, stdin=subprocess.DEVNULL, capture_output=True, **how
-        ).stdout
+        return run([*command, *arguments], env=environ, stdin=subprocess.DEVNULL, capture_output=True, **how).stdout
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
 
@@ -159,9 +155,7 @@ def _ask(
 def _built_in_default(command: Sequence[str], environ: Mapping[str, str], run: Run) -> str | None:
     """The index that pip's help names as the default, where nothing is configured."""
     bare = {name: value for name, value in environ.items() if not name.startswith("PIP_")}
-    text = _ask(
-        command, ("--isolated", "help", "install"), _environment(bare, PIP_CONFIG_FILE=os.devnull), run
-    )
+    text = _ask(command, ("--isolated", "help", "install"), _environment(bare, PIP_CONFIG_FILE=os.devnull), run)
     match = _DEFAULT.search(text or "")
     return match[1] if match else None
 
@@ -177,12 +171,7 @@ def _file_options(text: str) -> dict[str, str]:
             values[match[1], _OPTIONS[match[2]]] = match[3].strip()
     merged = {key: value for rank in _RANKS for key, value in ranks[rank].items()}
     ordered = [(section, merged.items()) for section in ("global", "install")]
-    return {
-        key: value
-        for section, items in ordered
-        for (where, key), value in items
-        if where == section and value
-    }
+    return {key: value for section, items in ordered for (where, key), value in items if where == section and value}
 
 
 def _environment_options(environ: Mapping[str, str]) -> dict[str, str]:

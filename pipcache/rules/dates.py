@@ -34,9 +34,7 @@ def parse_http_date(text: str) -> int | None:
     year = int(match["year"])
     if len(match["year"]) == 2:
         year += 1900 if year >= 70 else 2000
-    second = (
-        59 if match["second"] == "60" else int(match["second"])
-    )  # a leap second, which datetime does not know
+    second = 59 if match["second"] == "60" else int(match["second"])  # a leap second, which datetime does not know
     try:
         moment = datetime(
             year,

@@ -56,3 +56,11 @@ class TruncatedBody(UpstreamError):
 
 class DigestMismatch(UpstreamError):
     """The body is whole and is not the file that the index promised."""
+
+
+class NotServed(UpstreamError):
+    """No upstream gave the thing; ``status`` is what their answers together amount to (404, 403, 451, 502 or 504)."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status

@@ -78,9 +78,7 @@ def storable(fields: Fields) -> Fields:
     """
     # RFC 9110 section 7.6.1: "for each connection-option in this field, remove any header or trailer field(s)
     # from the message with the same name as the connection-option".
-    named = {
-        option.strip(" \t").lower() for value in get_all(fields, "connection") for option in value.split(",")
-    }
+    named = {option.strip(" \t").lower() for value in get_all(fields, "connection") for option in value.split(",")}
     return tuple(
         (name, value)
         for name, value in ((each.lower(), value) for each, value in fields)

@@ -19,9 +19,7 @@ from pipcache.rules.units import DURATION_HELP, SIZE_HELP, format_duration, pars
 PIP: Final = "pip:"
 """The URL that stands for the index which this machine's pip is set up to use."""
 
-LONGEST_SECONDS: Final = (
-    100 * 365 * 86400
-)  # so that now + any setting is still a date that RFC 3339 can write
+LONGEST_SECONDS: Final = 100 * 365 * 86400  # so that now + any setting is still a date that RFC 3339 can write
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._-]+")
 _HOST: Final = re.compile(r"[A-Za-z0-9._:%-]+")
 _PATH: Final = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)*")
@@ -133,9 +131,7 @@ def _http_url(value: object) -> str:
     if not isinstance(value, str) or not value.isascii() or re.search(r"[\s\\<>\"\x00-\x1f\x7f?#]", value):
         raise ValueError("not a URL")
     parts = urlsplit(value)
-    if (
-        parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0
-    ):  # .port raises for a bad one
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:  # .port raises for a bad one
         raise ValueError("not an address over HTTP")
     return f"{parts.scheme}://{parts.netloc}{_path(parts.path)}"
 
@@ -162,9 +158,7 @@ DIRECTORY: Final = Kind("a directory", "a path, or nothing for the default", _di
 _LEVELS: Final = ("debug", "info", "warn", "error")
 LEVEL: Final = Kind("a log level", ", ".join(_LEVELS), _choice(*_LEVELS))
 NAME: Final = Kind("a name", "letters, digits, dots, underscores and hyphens", _matching(_TOKEN))
-INDEX_URL: Final = Kind(
-    "an index's address", "an http:// or https:// URL without query or fragment", _http_url
-)
+INDEX_URL: Final = Kind("an index's address", "an http:// or https:// URL without query or fragment", _http_url)
 URL: Final = Kind(
     "an upstream's address",
     f"an http:// or https:// URL without query or fragment, or {PIP} for the index that pip uses here",

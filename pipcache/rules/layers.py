@@ -77,9 +77,7 @@ def from_environment(environ: Mapping[str, str]) -> tuple[Layer, list[str]]:
         if name not in VARIABLES:
             warnings.append(f"{name}: there is no such setting, so the variable is ignored")
         elif _SERVICE_LINK.fullmatch(text):
-            warnings.append(
-                f"{name}: {show(text)} is Kubernetes' word for a service, so the variable is ignored"
-            )
+            warnings.append(f"{name}: {show(text)} is Kubernetes' word for a service, so the variable is ignored")
         else:
             layer[VARIABLES[name]] = Given(text, name, is_text=True)
     return layer, warnings
@@ -132,17 +130,14 @@ def flatten(of: type, path: str, value: object, source: str) -> Iterator[tuple[s
         return
     if not isinstance(value, Mapping):
         raise ConfigError(
-            f"{path}: {show(value)} is not a section; allowed: a mapping with the keys {_names(of)}"
-            f" (from {source})"
+            f"{path}: {show(value)} is not a section; allowed: a mapping with the keys {_names(of)} (from {source})"
         )
     known = {node.key: node for _, node in schema.nodes(of)}
     for key, inner in value.items():
         inner_path = f"{path}.{key}" if path else f"{key}"
         if key not in known:
             where = f"under {path}" if path else "at the top"
-            raise ConfigError(
-                f"{_one_line(inner_path)}: unknown key; allowed {where}: {_names(of)} (from {source})"
-            )
+            raise ConfigError(f"{_one_line(inner_path)}: unknown key; allowed {where}: {_names(of)} (from {source})")
         node = known[key]
         if node.section is None or node.is_list:
             yield inner_path, Given(inner, source)

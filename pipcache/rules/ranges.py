@@ -14,9 +14,7 @@ from typing import TypeAlias
 
 from attrs import frozen
 
-MAX_RANGES = (
-    32  # section 17.15: servers ought to "ignore, coalesce, or reject" requests for "many small ranges"
-)
+MAX_RANGES = 32  # section 17.15: servers ought to "ignore, coalesce, or reject" requests for "many small ranges"
 
 # Bounded digits: a longer number cannot be meant, and would make int() refuse it by an error of its own.
 _SPEC = re.compile(r"([0-9]{0,64})-([0-9]{0,64})")

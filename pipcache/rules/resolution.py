@@ -85,9 +85,7 @@ class _Draft:
 
 def _upstreams(layers: tuple[Layer, ...]) -> dict[str, Any]:
     """The attributes of `UpstreamSettings` that hold upstreams, by the rules in the module's docstring."""
-    is_primary_given = any(
-        path == _PRIMARY or path.startswith(f"{_PRIMARY}.") for layer in layers for path in layer
-    )
+    is_primary_given = any(path == _PRIMARY or path.startswith(f"{_PRIMARY}.") for layer in layers for path in layer)
     primary = _one(_PRIMARY, layers, DEFAULT_PRIMARY)
     fallback = _one(_FALLBACK, layers, None if is_primary_given else DEFAULT_FALLBACK)
     more = None
@@ -118,9 +116,7 @@ def _one(path: str, layers: tuple[Layer, ...], default: Upstream | None) -> _Dra
     fields: dict[str, Given] = {}
     for layer in layers:
         here = {
-            node.key: layer[f"{path}.{node.key}"]
-            for _, node in schema.nodes(Upstream)
-            if f"{path}.{node.key}" in layer
+            node.key: layer[f"{path}.{node.key}"] for _, node in schema.nodes(Upstream) if f"{path}.{node.key}" in layer
         }
         if path in layer:  # given as nothing
             fields, default = {}, None

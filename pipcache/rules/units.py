@@ -114,3 +114,13 @@ def _is_number(value: object) -> TypeGuard[int | float]:
 def _trim(number: Decimal) -> str:
     text = f"{number:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def approximate_size(size_bytes: int) -> str:
+    """A size for people, to three digits: ``1.23 MiB``. ``parse_size`` need not read it back."""
+    size = float(size_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.3g} {unit}" if size < 1000 else f"{size:.0f} {unit}"
+        size /= 1024
+    return f"{size:.3g} TiB" if size < 1000 else f"{size:.0f} TiB"

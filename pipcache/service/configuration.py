@@ -62,9 +62,7 @@ def load_configuration(
     if config_path is not None:
         path = cwd / (home / config_path[2:] if config_path.startswith("~/") else config_path)
     else:
-        path = _find(
-            (cwd / FILE_NAME, home / ".pipcache" / FILE_NAME, etc / "pipcache" / FILE_NAME), warnings
-        )
+        path = _find((cwd / FILE_NAME, home / ".pipcache" / FILE_NAME, etc / "pipcache" / FILE_NAME), warnings)
     source = str(path) if path else "no file, the defaults"
     layer = from_mapping(load_yaml(_read(path), source), source) if path else {}
     variables, ignored = from_environment(environ)
@@ -91,9 +89,7 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")  # an editor's byte order mark is no part of the YAML
     except OSError as error:
-        raise ConfigError(
-            f"{path}: cannot be read ({error.strerror}); allowed: a readable YAML file"
-        ) from None
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); allowed: a readable YAML file") from None
     except ValueError as error:
         raise ConfigError(f"{path}: cannot be read ({error}); allowed: YAML text in UTF-8") from None
 

@@ -31,9 +31,7 @@ _FIT_TO_ASK_FOR = re.compile(r"[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%]*")
 _ASKABLE = "-._~:/?[]@!$&'()*+,;=%"
 _UNFIT_FOR_HOST = re.compile(r"[\x00-\x20\x7f\"<>\\^`{|}]")
 # What nearly every link looks like, written or resolved: nothing in it to split, check or encode any further.
-_PLAIN_URL = re.compile(
-    r"(https?://[A-Za-z0-9.\-]++(?::[0-9]{1,4})?/[A-Za-z0-9\-._~%!$&'()*+,;=:@/]*+)(?:#([ -~]*+))?"
-)
+_PLAIN_URL = re.compile(r"(https?://[A-Za-z0-9.\-]++(?::[0-9]{1,4})?/[A-Za-z0-9\-._~%!$&'()*+,;=:@/]*+)(?:#([ -~]*+))?")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 _MARKS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xfe\xff", "utf-16-be"), (b"\xff\xfe", "utf-16-le"))
@@ -133,9 +131,7 @@ def _read(body: bytes, charset: str | None) -> _Document:
     document.links.extend(_links(decoded(body, charset), document))
     versions = [content for name, content in document.metas if name.lower() == _REPOSITORY_VERSION]
     if not versions and not document.links:
-        raise MalformedResponse(
-            "the answer is no simple page: it has neither a pypi:repository-version nor a link"
-        )
+        raise MalformedResponse("the answer is no simple page: it has neither a pypi:repository-version nor a link")
     for version in versions:
         # PEP 629: "If the major version is greater than the client's, the client MUST fail with an
         # appropriate error".

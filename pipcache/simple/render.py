@@ -38,8 +38,7 @@ def render_project_html(page: ProjectPage, project: str, upstream_root: str | No
     here = f"/simple/{project}/"
     title = f"Links for {project}" if page.title is None else page.title
     links = [
-        _anchor(relative_href(path, here), file)
-        for path, file in files_by_path(page, project, upstream_root).items()
+        _anchor(relative_href(path, here), file) for path, file in files_by_path(page, project, upstream_root).items()
     ]
     return _document(page.metas, title, links, page.comments)
 
@@ -50,14 +49,10 @@ def render_list_html(project_list: ProjectList) -> bytes:
     return _document(project_list.metas, "Simple index", links, ())
 
 
-def _document(
-    metas: tuple[tuple[str, str], ...], title: str, links: list[str], comments: tuple[str, ...]
-) -> bytes:
+def _document(metas: tuple[tuple[str, str], ...], title: str, links: list[str], comments: tuple[str, ...]) -> bytes:
     if not any(name.lower() == _VERSION for name, _ in metas):
         metas = ((_VERSION, "1.0"), *metas)
-    head = "".join(
-        f'<meta name="{_escaped(name)}" content="{_escaped(content)}">\n' for name, content in metas
-    )
+    head = "".join(f'<meta name="{_escaped(name)}" content="{_escaped(content)}">\n' for name, content in metas)
     title = _escaped(title)
     # Whatever ends a comment has a `>` in it.
     tail = "".join(f"<!--{comment.replace('>', '&gt;')}-->\n" for comment in comments)

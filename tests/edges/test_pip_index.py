@@ -90,9 +90,7 @@ def debug(**ranks: str) -> str:
         ({}, {"UV_DEFAULT_INDEX": "http://uv"}, DEFAULT),
     ],
 )
-def test_the_value_that_pip_would_use_counts(
-    ranks: dict[str, str], environ: dict[str, str], url: str
-) -> None:
+def test_the_value_that_pip_would_use_counts(ranks: dict[str, str], environ: dict[str, str], url: str) -> None:
     """Files by rank, `[install]` over `[global]`, the environment over both; empty is not set; no extras."""
     index = discover(FakePip(debug(**ranks)), environ)
     assert index == PipIndex(url)
@@ -134,9 +132,7 @@ def test_where_pip_points_at_us_its_default_counts(url: str) -> None:
     assert discover(FakePip(), {"PIP_INDEX_URL": url}) == PipIndex(DEFAULT)
 
 
-@pytest.mark.parametrize(
-    "url", ["http://localhost:8081/simple", "http://other.example:8080", "http://localhost/"]
-)
+@pytest.mark.parametrize("url", ["http://localhost:8081/simple", "http://other.example:8080", "http://localhost/"])
 def test_another_server_on_this_machine_is_not_us(url: str) -> None:
     """Host and port must both be ours."""
     assert discover(FakePip(), {"PIP_INDEX_URL": url}) == PipIndex(url.rstrip("/"))
@@ -201,9 +197,7 @@ def test_a_default_that_cannot_be_read_is_no_index() -> None:
     assert discover(FakePip(help=subprocess.CalledProcessError(2, "pip"))) is None
 
 
-@pytest.mark.parametrize(
-    "url", ["/srv/index", "file:///srv/index", "ftp://h/simple", "http://", "http://h:x/"]
-)
+@pytest.mark.parametrize("url", ["/srv/index", "file:///srv/index", "ftp://h/simple", "http://", "http://h:x/"])
 def test_an_index_that_is_not_over_http_is_none(url: str) -> None:
     """A directory, which pip takes as an index too, is nothing to put a cache before."""
     assert discover(FakePip(debug(user=f"global.index-url: {url}"))) is None

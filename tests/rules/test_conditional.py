@@ -75,9 +75,7 @@ def test_conditions_have_the_precedence_of_13_2_2(fields: dict[str, str], condit
 
 def test_lines_of_one_field_are_one_list() -> None:
     """A client may send If-None-Match twice."""
-    assert (
-        evaluate("HEAD", (("if-none-match", '"x"'), ("if-none-match", '"abc"')), ETAG, None) is NOT_MODIFIED
-    )
+    assert evaluate("HEAD", (("if-none-match", '"x"'), ("if-none-match", '"abc"')), ETAG, None) is NOT_MODIFIED
 
 
 def test_other_methods_get_no_304() -> None:

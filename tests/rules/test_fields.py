@@ -19,9 +19,7 @@ from pipcache.rules.fields import (
     to_json,
 )
 
-NAMES = st.sampled_from(
-    ["content-type", "x-a", "link", "etag", "connection", "set-cookie", "X-B", "a b", "x:y"]
-)
+NAMES = st.sampled_from(["content-type", "x-a", "link", "etag", "connection", "set-cookie", "X-B", "a b", "x:y"])
 FIELDS = st.lists(st.tuples(NAMES, st.text(max_size=8) | st.just("x-a, close"))).map(tuple)
 
 

@@ -111,9 +111,7 @@ def test_a_query_has_one_spelling_and_keeps_its_meaning(raw: str, canonical: str
     assert canonical_query(canonical) == canonical
 
 
-@pytest.mark.parametrize(
-    "raw", ["a b", "a#b", "a\n", "a\x00", "a\x7f", "%0a", "%7f", "%", "%g0", "%ff", "\udc80"]
-)
+@pytest.mark.parametrize("raw", ["a b", "a#b", "a\n", "a\x00", "a\x7f", "%0a", "%7f", "%", "%g0", "%ff", "\udc80"])
 def test_a_query_that_no_client_sends_is_refused(raw: str) -> None:
     """Raw spaces and ``#``, control bytes, bad percent signs and invalid UTF-8."""
     with pytest.raises(BadRequest):

@@ -176,9 +176,7 @@ def test_an_error_shows_no_credentials() -> None:
         ("{low: 0.6}", {"CACHE_WATERMARK_HIGH": "0.5"}, "f.yaml and PIPCACHE_CACHE_WATERMARK_HIGH"),
     ],
 )
-def test_a_low_mark_that_is_not_under_the_high_one_is_refused(
-    text: str, environ: dict[str, str], origin: str
-) -> None:
+def test_a_low_mark_that_is_not_under_the_high_one_is_refused(text: str, environ: dict[str, str], origin: str) -> None:
     """The line names both marks, and where both came from."""
     with pytest.raises(ConfigError) as caught:
         resolve(f"cache: {{watermark: {text}}}", environ)
@@ -276,9 +274,7 @@ def test_who_names_upstreams_gets_those_and_no_others(text: str, expected: tuple
         ("", {"MORE": "[]"}, (DEFAULT_PRIMARY, DEFAULT_FALLBACK)),
     ],
 )
-def test_an_upstream_may_be_given_in_part(
-    text: str, environ: dict[str, str], expected: tuple[Upstream, ...]
-) -> None:
+def test_an_upstream_may_be_given_in_part(text: str, environ: dict[str, str], expected: tuple[Upstream, ...]) -> None:
     """An address begins an upstream of one's own, named by its host; the rest changes what was there."""
     assert upstreams(text, environ) == expected
 

@@ -114,9 +114,7 @@ def test_a_file_without_permission_is_an_error(machine: Machine) -> None:
         machine.load()
 
 
-def test_a_home_that_cannot_be_looked_into_is_left_out(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_home_that_cannot_be_looked_into_is_left_out(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a container the home may be somebody else's: that is a warning, and the next place counts."""
     etc = machine.write("etc", 5)
     stat = Path.stat

@@ -46,9 +46,7 @@ def attributes(tag: str) -> dict[str, str | None] | None:
         ("<1a>", None),
     ],
 )
-def test_attributes_are_read_as_a_browser_reads_them(
-    tag: str, expected: dict[str, str | None] | None
-) -> None:
+def test_attributes_are_read_as_a_browser_reads_them(tag: str, expected: dict[str, str | None] | None) -> None:
     """Quotes or none, no value, blanks and slashes anywhere; the first of a name counts; no end, no tag."""
     assert attributes(tag) == expected
 

@@ -230,9 +230,7 @@ def test_what_is_no_simple_page_is_the_upstreams_failure(parse, body: str, is_pa
         (b"<meta charset=utf-16>\xc3\xa9", None, "<meta charset=utf-16>\u00e9"),
     ],
 )
-def test_the_encoding_is_the_marks_the_fields_or_the_metas(
-    body: bytes, charset: str | None, text: str
-) -> None:
+def test_the_encoding_is_the_marks_the_fields_or_the_metas(body: bytes, charset: str | None, text: str) -> None:
     """In that order, else UTF-8; no codec that is none of the web's, and never an exception."""
     assert decoded(body, charset) == text
 

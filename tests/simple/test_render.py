@@ -20,16 +20,12 @@ HERE = "https://proxy.example.org/prefix/simple/foo/"
 def page_of(*attributes: tuple[str, str | None], **fields: str) -> ProjectPage:
     """A page of one file."""
     url = "https://files.example.org/packages/aa/a-1.whl?token=x"
-    return ProjectPage(
-        files=(DistributionFile("a-1.whl", url, text="a-1.whl", attributes=attributes, **fields),)
-    )
+    return ProjectPage(files=(DistributionFile("a-1.whl", url, text="a-1.whl", attributes=attributes, **fields),))
 
 
 def test_a_page_is_a_document_of_the_simple_api() -> None:
     """A doctype, the version, the title and one anchor a file, whose link is relative and has no query."""
-    assert render_project_html(
-        page_of(("data-requires-python", ">=3.8"), fragment="sha256=ab"), "foo", ROOT
-    ) == (
+    assert render_project_html(page_of(("data-requires-python", ">=3.8"), fragment="sha256=ab"), "foo", ROOT) == (
         b'<!DOCTYPE html>\n<html>\n<head>\n<meta charset="utf-8">\n'
         b'<meta name="pypi:repository-version" content="1.0">\n<title>Links for foo</title>\n</head>\n'
         b"<body>\n<h1>Links for foo</h1>\n"
@@ -74,17 +70,13 @@ def test_metas_title_and_comments_are_kept() -> None:
     """What upstream says of the project comes in its order, with its version where it has one."""
     metas = (("pypi:project-status", 'x"y'), ("pypi:repository-version", "1.3"))
     html = render_project_html(ProjectPage(metas, "Foo & co", ("SERIAL 123",)), "foo", ROOT).decode()
-    assert (
-        '<meta name="pypi:project-status" content="x&quot;y">\n<meta name="pypi:repository-version"' in html
-    )
+    assert '<meta name="pypi:project-status" content="x&quot;y">\n<meta name="pypi:repository-version"' in html
     assert html.count("repository-version") == 1
     assert "<title>Foo &amp; co</title>" in html
     assert "<!--SERIAL 123-->" in html
 
 
-@pytest.mark.parametrize(
-    "comment", ["--><script>", "--!><script>", "><script>", "->", "-", "--", "--!", "<!--", "<!"]
-)
+@pytest.mark.parametrize("comment", ["--><script>", "--!><script>", "><script>", "->", "-", "--", "--!", "<!--", "<!"])
 def test_a_comment_stays_one(comment: str) -> None:
     """Nothing in a comment ends it early: what comes after is read as it was written."""
     page = ProjectPage(comments=(comment, "SERIAL 1"))
@@ -112,12 +104,8 @@ def test_a_list_links_to_each_normalised_name() -> None:
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
-attribute_names = st.from_regex(r"data-[a-z0-9_.:-]{1,8}", fullmatch=True) | st.sampled_from(
-    ["rel", "title", "id"]
-)
-attribute_lists = st.dictionaries(attribute_names, st.none() | texts, max_size=4).map(
-    lambda d: tuple(d.items())
-)
+attribute_names = st.from_regex(r"data-[a-z0-9_.:-]{1,8}", fullmatch=True) | st.sampled_from(["rel", "title", "id"])
+attribute_lists = st.dictionaries(attribute_names, st.none() | texts, max_size=4).map(lambda d: tuple(d.items()))
 fragments = st.just("") | st.from_regex(r"[a-zA-Z0-9=&<>\"'%+;]{1,20}", fullmatch=True)
 
 

@@ -124,9 +124,7 @@ def test_a_reference_climbs_to_what_both_share(target: str, page: str, href: str
 
 
 segments = st.text(min_size=1, max_size=8).filter(lambda text: text not in {".", ".."})
-names = segments.map(
-    lambda text: "".join(f"%{octet:02x}" for octet in text.encode("utf-8", "replace")) + ".whl"
-)
+names = segments.map(lambda text: "".join(f"%{octet:02x}" for octet in text.encode("utf-8", "replace")) + ".whl")
 
 
 @given(st.lists(names, min_size=1, max_size=4), st.sampled_from(["packages", "root", "simple"]))

@@ -1,0 +1,84 @@
+"""The log: what the engine tells, as lines for an operator, from the configured level on.
+
+``twistd`` has no level of its own, so ours are filtered before they reach its log; Twisted's own messages are not.
+Messages are templates with their values as fields. None carries a query, a credential or a token.
+"""
+
+from __future__ import annotations
+
+from twisted.logger import (
+    FilteringLogObserver,
+    Logger,
+    LogLevel,
+    LogLevelFilterPredicate,
+    globalLogPublisher,
+)
+
+from pipcache.rules.errors import DigestMismatch, PipcacheError
+from pipcache.rules.units import approximate_size
+
+
+def new_logger(level: str) -> Logger:
+    """A logger of messages from ``level`` on: debug, info, warn or error."""
+    predicate = LogLevelFilterPredicate(LogLevel.levelWithName(level))
+    return Logger("pipcache", observer=FilteringLogObserver(globalLogPublisher, [predicate]))
+
+
+class LoggedEvents:
+    """``Events`` as log lines; ``trouble`` is what the disk is failing with now, None when it works."""
+
+    def __init__(self, log: Logger) -> None:
+        self.trouble: str | None = None
+        self._log = log
+
+    def fetched(self, path: str, upstream: str, size_bytes: int, seconds: float) -> None:
+        """A body came whole."""
+        self._log.info(
+            "fetched {path} from {upstream}: {size} in {seconds:.2f} s",
+            path=path,
+            upstream=upstream,
+            size=approximate_size(size_bytes),
+            seconds=seconds,
+        )
+
+    def upstream_failed(self, upstream: str, path: str, error: PipcacheError) -> None:
+        """An upstream did not give what it was asked for."""
+        self._log.warn("{upstream} did not give {path}: {error}", upstream=upstream, path=path, error=str(error))
+
+    def fetch_broke(self, path: str, upstream: str, error: PipcacheError) -> None:
+        """A body broke off."""
+        say = self._log.error if isinstance(error, DigestMismatch) else self._log.warn
+        say("{path} from {upstream} broke off: {error}", path=path, upstream=upstream, error=str(error))
+
+    def storage_failed(self, error: PipcacheError) -> None:
+        """The disk did not do what it was asked; said once until it works again."""
+        if self.trouble is None:
+            self._log.warn("{error}; clients are served from upstream meanwhile", error=str(error))
+        self.trouble = str(error)
+
+    def storage_works(self) -> None:
+        """The disk did what it was asked."""
+        if self.trouble is not None:
+            self._log.info("the cache directory works again")
+        self.trouble = None
+
+    def evicted(self, entries: int, freed_bytes: int, short_bytes: int) -> None:
+        """The janitor made room."""
+        self._log.info("evicted {entries} entries, {freed}", entries=entries, freed=approximate_size(freed_bytes))
+        if short_bytes:
+            self._log.warn(
+                "what is in use keeps the cache {short} over its low mark", short=approximate_size(short_bytes)
+            )
+
+    def scanned(self, entries: int, size_bytes: int, seconds: float) -> None:
+        """The scan at start is through."""
+        self._log.info(
+            "the cache holds {entries} entries, {size} (counted in {seconds:.2f} s)",
+            entries=entries,
+            size=approximate_size(size_bytes),
+            seconds=seconds,
+        )
+
+    def crashed(self, doing: str) -> None:
+        """A bug of ours."""
+        self._log.failure("an error of pipcache while {doing}", doing=doing)

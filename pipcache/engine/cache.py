@@ -1,0 +1,51 @@
+"""What happens to a request: the one door of the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import frozen
+
+from pipcache.engine.files import Files
+from pipcache.engine.holdings import Holdings
+from pipcache.engine.interfaces import Clock, Events, InThread
+from pipcache.engine.outcome import Outcome, Request
+from pipcache.engine.pages import Pages
+from pipcache.engine.upstreams import Upstreams
+from pipcache.rules.routes import RouteKind
+
+_PAGES = (RouteKind.PROJECT_LIST, RouteKind.PROJECT_PAGE)
+
+
+@frozen
+class Cache:
+    """Answers requests for what comes from upstreams: pages, files, and the rest."""
+
+    pages: Pages
+    files: Files
+
+    @classmethod
+    def of(
+        cls,
+        holdings: Holdings,
+        upstreams: Upstreams,
+        clock: Clock,
+        in_thread: InThread,
+        token: Callable[[int], str],
+        events: Events,
+    ) -> Cache:
+        """A cache over these; ``token`` makes random hex digits, twice as many as it is given bytes."""
+        pages = Pages(holdings, upstreams, in_thread, clock.seconds, token, events)
+        return cls(pages, Files(holdings, upstreams, pages, clock.seconds, token, events))
+
+    async def respond(self, request: Request) -> Outcome:
+        """The response to a GET or HEAD whose route is a page, a file, or another path of the upstreams.
+
+        The caller follows the outcome's source at once, or drops it.
+
+        Raises:
+            PipcacheError: there is none; the error's status and text are for the client.
+        """
+        if request.route.kind in _PAGES:
+            return await self.pages.respond(request)
+        return await self.files.respond(request)

@@ -1,0 +1,318 @@
+"""Distribution files, and everything else under an upstream that is no page: kept as they are, streamed as they come.
+
+Where a file is, its project's page says; the digest that the page promises is what its body is held to. A path that no page
+names is asked of every upstream. What is asked for in part, or by HEAD, before it is kept, is relayed and not kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+
+from pipcache.engine.fetch import Expected, Fetch
+from pipcache.engine.holdings import Holdings
+from pipcache.engine.interfaces import Events, Follower
+from pipcache.engine.outcome import Outcome, Request, outcome_of_stored
+from pipcache.engine.pages import Located, Pages
+from pipcache.engine.upstreams import PLAINLY, Asked, Attempt, Candidate, Manner, Upstreams
+from pipcache.engine.waiters import Waiters
+from pipcache.rules.errors import NotServed, PipcacheError, UpstreamError
+from pipcache.rules.fields import Fields, get, storable
+from pipcache.rules.key import CacheKey
+from pipcache.rules.ranges import RangeSpec
+from pipcache.rules.response import (
+    CacheStatus,
+    Representation,
+    is_near,
+    relayed_fields,
+    shape_response,
+    wanted_range,
+)
+from pipcache.rules.routes import Route, RouteKind
+from pipcache.simple.digests import Digest, preferred
+from pipcache.simple.filenames import METADATA_SUFFIX, is_metadata_filename, project_of
+
+_HEAD = Manner(method="HEAD")
+_RANGE_STATUSES = frozenset({200, 206, 416})
+
+
+@frozen
+class Plan:
+    """Where a thing may be had, in this order, and what its bytes must hash to, if anybody has said so."""
+
+    candidates: tuple[Candidate, ...]
+    digest: Digest | None = None
+
+
+@frozen
+class Incoming:
+    """A body on its way, as those see it who wait for it; ``etag`` and ``fields`` are those of the stored one to be."""
+
+    fetch: Fetch
+    asked: Asked
+    etag: str
+    fields: Fields
+
+
+class Files:
+    """Answers requests for what is streamed."""
+
+    def __init__(
+        self,
+        holdings: Holdings,
+        upstreams: Upstreams,
+        pages: Pages,
+        seconds: Callable[[], float],
+        token: Callable[[int], str],
+        events: Events,
+    ) -> None:
+        self._holdings = holdings
+        self._upstreams = upstreams
+        self._pages = pages
+        self._seconds = seconds
+        self._token = token
+        self._events = events
+        self._fetching: dict[str, Waiters[Incoming]] = {}
+
+    async def respond(self, request: Request) -> Outcome:
+        """The file, from disk, from a fetch in progress, or from upstream.
+
+        Raises:
+            NotServed: no upstream has it, or none could give it.
+        """
+        key = CacheKey.of(request.route)
+        fetching = self._fetching.get(key.digest)
+        if fetching is None:
+            kept = self._holdings.find_fresh(key)
+            if kept is not None:
+                known = self._holdings.as_hit(kept.stored, request.route.kind, kept.body.length)
+                return outcome_of_stored(request, known, kept.body)
+            if request.method == "HEAD":
+                return await self._relayed(request, _HEAD)
+            if wanted_range(request.fields, None, None) is not None:
+                return await self._relayed_range(request)
+        is_collapsed = fetching is not None
+        incoming = await (fetching.wait() if fetching else self._fetch(request.route, key))
+        return await self._from_incoming(request, incoming, is_collapsed=is_collapsed)
+
+    # -- a body on its way -------------------------------------------------------------------------------------------
+
+    async def _from_incoming(self, request: Request, incoming: Incoming, *, is_collapsed: bool) -> Outcome:
+        fetch = incoming.fetch
+        is_read = request.method != "HEAD"
+        if is_read and not fetch.is_joinable:
+            return await self._relayed(request, PLAINLY)
+        specs: tuple[RangeSpec, ...] | None = None
+        if is_read:
+            specs = wanted_range(request.fields, incoming.etag, get(incoming.fields, "last-modified"))
+        length = fetch.body.size if fetch.is_whole else fetch.length
+        if specs is not None and not is_near(specs, length, fetch.available):
+            return await self._relayed_range(request)
+        known = Representation(
+            fields=incoming.fields,
+            length=length,
+            etag=incoming.etag,
+            cache_status=CacheStatus.HIT if fetch.is_whole else CacheStatus.MISS,
+            upstream=incoming.asked.candidate.site.name,
+            fresh_seconds=self._holdings.ttl(request.route.kind),
+            is_immutable=request.route.kind is not RouteKind.OTHER,
+            is_collapsed=is_collapsed,
+        )
+        shape = shape_response(request.method, request.fields, known)
+        return Outcome(shape, fetch if shape.has_body and is_read else None)
+
+    def _fetch(self, route: Route, key: CacheKey) -> Deferred[Incoming]:
+        """Begin to fetch a file, for all who want it."""
+        fetching: Waiters[Incoming] = Waiters()
+        self._fetching[key.digest] = fetching
+        waiter = fetching.wait()
+        Deferred.fromCoroutine(self._run(route, key, fetching))
+        return waiter
+
+    async def _run(self, route: Route, key: CacheKey, fetching: Waiters[Incoming]) -> None:
+        """Fetch a file, let all follow it, keep it. Every end is told to those who wait; never fails itself."""
+        try:
+            attempt = Attempt()
+            plan = await self._plan(route, attempt)
+
+            async def take(asked: Asked) -> Incoming:
+                return self._incoming(key, asked, plan.digest)
+
+            incoming = await self._upstreams.ask(plan.candidates, attempt, route.path, take)
+        except PipcacheError as error:
+            del self._fetching[key.digest]
+            fetching.fail(error)
+            return
+        except Exception:
+            self._events.crashed(f"asking for {route.path}")
+            del self._fetching[key.digest]
+            fetching.fail(PipcacheError("An error of this proxy; its log says more."))
+            return
+        try:
+            fetching.fire(incoming)
+            await self._received(route, key, incoming)
+        except Exception:
+            self._events.crashed(f"fetching {route.path}")
+        finally:
+            del self._fetching[key.digest]
+            incoming.fetch.release()
+            self._holdings.received(key)
+
+    def _incoming(self, key: CacheKey, asked: Asked, digest: Digest | None) -> Incoming:
+        most = self._holdings.max_kept_bytes
+        fetch = Fetch(
+            asked.response,
+            self._holdings.receive(key, asked.response.length),
+            Expected(digest=digest, max_kept_bytes=most),
+        )
+        etag = f'"{digest.hex[:32]}"' if digest else f'"{self._token(16)}"'
+        return Incoming(fetch, asked, etag, storable(asked.response.fields))
+
+    async def _received(self, route: Route, key: CacheKey, incoming: Incoming) -> None:
+        candidate = incoming.asked.candidate
+        try:
+            await incoming.fetch.run()
+        except UpstreamError as error:
+            incoming.fetch.body.discard()
+            self._upstreams.failed(candidate.health_name, incoming.asked.began_at)
+            self._events.fetch_broke(route.path, candidate.site.name, error)
+            return
+        self._upstreams.succeeded(candidate.health_name)
+        seconds = self._seconds() - incoming.asked.began_at
+        self._events.fetched(route.path, candidate.site.name, incoming.fetch.body.size, seconds)
+        stored = self._holdings.describe(key, route.kind, incoming.fetch, candidate.site, incoming.etag)
+        await self._holdings.publish(key, incoming.fetch, stored)
+
+    # -- relayed -----------------------------------------------------------------------------------------------------
+
+    async def _relayed_range(self, request: Request) -> Outcome:
+        return await self._relayed(request, Manner(byte_range=get(request.fields, "range"), accepted=_RANGE_STATUSES))
+
+    async def _relayed(self, request: Request, manner: Manner) -> Outcome:
+        """What an upstream answers, as it is; not kept, and nobody joins it."""
+        attempt = Attempt()
+        plan = await self._plan(request.route, attempt)
+
+        async def take(asked: Asked) -> Asked:
+            return asked
+
+        asked = await self._upstreams.ask(plan.candidates, attempt, request.route.path, take, manner)
+        response = asked.response
+        known = Representation(
+            fields=relayed_fields(response.fields),
+            length=None if manner.method == "HEAD" else response.length,
+            etag=None,
+            cache_status=CacheStatus.MISS,
+            upstream=asked.candidate.site.name,
+            status=response.status,
+        )
+        shape = shape_response(request.method, request.fields, known)
+        if manner.method == "HEAD" or request.method == "HEAD":
+            response.abandon()
+            self._upstreams.succeeded(asked.candidate.health_name)
+            return Outcome(shape)
+        whole = plan.digest if response.status == 200 else None
+        fetch = Fetch(response, self._holdings.store.window(), Expected(digest=whole))
+        return Outcome(shape, _Relay(fetch, partial(self._relay, request.route.path, asked, fetch)))
+
+    async def _relay(self, path: str, asked: Asked, fetch: Fetch) -> None:
+        try:
+            await fetch.run()
+        except UpstreamError as error:
+            self._upstreams.failed(asked.candidate.health_name, asked.began_at)
+            self._events.fetch_broke(path, asked.candidate.site.name, error)
+        else:
+            self._upstreams.succeeded(asked.candidate.health_name)
+        finally:
+            fetch.release()
+
+    # -- where it is -------------------------------------------------------------------------------------------------
+
+    async def _plan(self, route: Route, attempt: Attempt) -> Plan:
+        """Where the thing may be had.
+
+        Raises:
+            NotServed: nowhere: no page links to it, or the page could not be had.
+        """
+        await self._upstreams.known()
+        located = await self._located(route, attempt)
+        if located is not None:
+            return self._where_linked(route, located, attempt)
+        if route.kind is RouteKind.LINKED_FILE:
+            raise NotServed(404, f"The page of {route.project} links to no such file.")
+        return Plan(self._everywhere(route, attempt))
+
+    async def _located(self, route: Route, attempt: Attempt) -> Located | None:
+        if route.filename is None:
+            return None
+        project = route.project or project_of(route.filename)
+        if project is None:
+            return None
+        path = route.path.removesuffix(METADATA_SUFFIX) if is_metadata_filename(route.filename) else route.path
+        try:
+            return await self._pages.locate(project, path, attempt)
+        except NotServed:
+            if route.kind is RouteKind.LINKED_FILE:
+                raise
+            return None
+
+    def _where_linked(self, route: Route, located: Located, attempt: Attempt) -> Plan:
+        """First where the page says, then, for a path of ``/packages/``, at the same path of the other upstreams."""
+        is_metadata = route.filename is not None and is_metadata_filename(route.filename)
+        url = _beside(located.file.url) if is_metadata else located.file.url
+        hashes = located.file.metadata_hashes or {} if is_metadata else located.file.hashes
+        site = next(site for site in self._upstreams.sites if site.name == located.upstream)
+        host = next((each.name for each in self._upstreams.sites if each.has(url)), None)
+        candidates = [Candidate(url, site, host)]
+        if route.kind is RouteKind.FILE:
+            candidates += [each for each in self._everywhere(route, attempt) if each.url != url]
+        candidates.sort(key=lambda each: self._is_put_last(each.health_name, attempt))
+        return Plan(tuple(candidates), preferred(hashes))
+
+    def _is_put_last(self, health_name: str | None, attempt: Attempt) -> bool:
+        return health_name is not None and (health_name in attempt.silent or self._upstreams.is_last(health_name))
+
+    def _everywhere(self, route: Route, attempt: Attempt) -> tuple[Candidate, ...]:
+        places = ((site, site.url(route.path, route.query)) for site in self._upstreams.in_order(attempt))
+        return tuple(Candidate(url, site, site.name) for site, url in places if url is not None)
+
+
+class _Relay:
+    """A fetch that begins when its one follower is there."""
+
+    def __init__(self, fetch: Fetch, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._fetch = fetch
+        self._run = run
+        self.read_at = fetch.read_at
+        self.leave = fetch.leave
+        self.taken = fetch.taken
+
+    @property
+    def available(self) -> int:
+        """Bytes that may be read now."""
+        return self._fetch.available
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether that is all."""
+        return self._fetch.is_whole
+
+    def follow(self, follower: Follower) -> None:
+        """Begin."""
+        self._fetch.follow(follower)
+        Deferred.fromCoroutine(self._run())
+
+    def unwanted(self) -> None:
+        """Nobody will follow."""
+        self._fetch.response.abandon()
+
+
+def _beside(url: str) -> str:
+    """The address of a file's core metadata: PEP 658 appends to the path, before any query."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(path=parts.path + METADATA_SUFFIX))

@@ -1,0 +1,246 @@
+"""What is kept: the store with its books. Finds stored responses, promises space, publishes, notes uses.
+
+The catalog is a hint. What it does not know is looked for on disk, what the disk lacks is forgotten, so a start needs no
+scan before the first hit and a directory that was emptied under us is a cold cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import evolve, frozen
+
+from pipcache.engine.fetch import Fetch
+from pipcache.engine.interfaces import Events, GrowingBody, InThread, NewVariant, Store, StoredBody
+from pipcache.rules.catalog import Catalog, Limits
+from pipcache.rules.errors import StorageError
+from pipcache.rules.fields import get, storable
+from pipcache.rules.freshness import Freshness, Ttls, age_seconds, decide, ttl_for
+from pipcache.rules.key import CacheKey
+from pipcache.rules.meta import StoredResponse
+from pipcache.rules.response import CacheStatus, Representation
+from pipcache.rules.routes import RouteKind
+from pipcache.rules.sites import UpstreamSite
+
+NOTE_USE_SECONDS = 3600.0
+"""A last use is written to disk at most this often an entry, and at a clean stop; the mtime of its meta."""
+
+_SPARE_NOTES = 1000
+_IMMUTABLE = (RouteKind.FILE, RouteKind.LINKED_FILE)
+
+
+@frozen
+class Kept:
+    """A stored response that was found, and its body, open: whoever has it closes that."""
+
+    stored: StoredResponse
+    body: StoredBody
+
+
+class _InUse:
+    """A stored body that is being read, and so is not evicted, until it is closed."""
+
+    def __init__(self, body: StoredBody, catalog: Catalog, digest: str) -> None:
+        self.length = body.length
+        self.read_at = body.read_at
+        self._body = body
+        self._catalog = catalog
+        self._digest: str | None = digest
+        catalog.pin(digest)
+
+    def close(self) -> None:
+        """Give it back; harmless when done already."""
+        if self._digest is not None:
+            self._catalog.unpin(self._digest)
+            self._digest = None
+            self._body.close()
+
+
+class Holdings:
+    """Stored responses and what is known of them.
+
+    Args:
+        store: the cache directory.
+        catalog: sizes and uses, in memory.
+        limits: how much may be kept.
+        ttls: how long what is fresh, by class.
+        now: the wall clock, epoch seconds.
+        events: who is told of trouble.
+        when_crowded: called when a publication crossed a high mark.
+        in_thread: where what may block is run.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        catalog: Catalog,
+        limits: Limits,
+        ttls: Ttls,
+        now: Callable[[], float],
+        events: Events,
+        when_crowded: Callable[[], None],
+        in_thread: InThread,
+    ) -> None:
+        self.store = store
+        self.catalog = catalog
+        self.now = now
+        self._limits = limits
+        self._ttls = ttls
+        self._events = events
+        self._when_crowded = when_crowded
+        self._in_thread = in_thread
+        self._noted_at: dict[str, float] = {}
+
+    @property
+    def max_kept_bytes(self) -> int:
+        """What is larger than half of the cache is passed through, not kept."""
+        return self._limits.max_bytes // 2
+
+    # -- what is there -----------------------------------------------------------------------------------------------
+
+    def find(self, key: CacheKey) -> StoredResponse | None:
+        """What is stored under the key, fresh or not."""
+        return self.store.read(key)
+
+    def is_fresh(self, stored: StoredResponse) -> bool:
+        """Whether it may be served without asking anybody."""
+        return decide(stored.cached_at, stored.expires_at, self.now()) is Freshness.FRESH
+
+    def find_fresh(self, key: CacheKey) -> Kept | None:
+        """What is stored under the key and fresh, as upstream sent it."""
+        stored = self.find(key)
+        if stored is None or not self.is_fresh(stored):
+            return None
+        return self.opened(key, stored, self.store.open_body(key, stored))
+
+    def find_fresh_page(self, key: CacheKey, shape: str) -> Kept | None:
+        """A stored page that is fresh, as clients get it; None also where it is not rendered in this shape."""
+        stored = self.find(key)
+        if stored is None or not self.is_fresh(stored) or stored.variant is None or stored.variant.shape != shape:
+            return None
+        return self.opened(key, stored, self.store.open_variant(key, stored.variant))
+
+    def opened(self, key: CacheKey, stored: StoredResponse, body: StoredBody | None) -> Kept | None:
+        """Note the use of what was opened; forget what could not be."""
+        if body is None:
+            self.catalog.discard(key.digest)
+            return None
+        now = self.now()
+        if not self.catalog.touch(key.digest, now):
+            self.catalog.add(key.digest, stored.size_on_disk, now)
+        if now - self._noted_at.get(key.digest, 0.0) >= NOTE_USE_SECONDS:
+            self._noted_at[key.digest] = now
+            self.store.touch(key.digest, now)
+        return Kept(stored, _InUse(body, self.catalog, key.digest))
+
+    async def note_uses(self) -> None:
+        """Write to disk every last use that is newer than what stands there; for a clean stop."""
+        newer = [
+            (digest, entry.used_at)
+            for digest, noted_at in self._noted_at.items()
+            if (entry := self.catalog.get(digest)) is not None and entry.used_at > noted_at
+        ]
+
+        def touch_all() -> None:
+            for digest, used_at in newer:
+                self.store.touch(digest, used_at)
+
+        await self._in_thread(touch_all)
+
+    def as_hit(self, stored: StoredResponse, kind: RouteKind, length: int) -> Representation:
+        """How a stored response is shown to a client."""
+        now = self.now()
+        return Representation(
+            fields=stored.headers,
+            length=length,
+            etag=stored.etag,
+            cache_status=CacheStatus.HIT,
+            upstream=stored.upstream,
+            age_seconds=age_seconds(stored.cached_at, now),
+            fresh_seconds=stored.expires_at - now,
+            is_immutable=kind in _IMMUTABLE,
+        )
+
+    # -- what is coming ----------------------------------------------------------------------------------------------
+
+    def receive(self, key: CacheKey, length: int | None) -> GrowingBody:
+        """A body for the key; a window where it is known to be too big to keep. ``received`` ends it.
+
+        Args:
+            key: whose it will be; it is not evicted meanwhile.
+            length: in bytes, None while it is not known.
+        """
+        self.catalog.pin(key.digest)
+        if length is not None and length > self.max_kept_bytes:
+            return self.store.window()
+        self.catalog.reserve(key.digest, length or 0)
+        if self.catalog.is_over_high(self._limits):
+            self._when_crowded()
+        body = self.store.grow()
+        if body.failure is not None:
+            self._events.storage_failed(body.failure)
+        return body
+
+    def received(self, key: CacheKey) -> None:
+        """The body of ``receive`` is published, or given up."""
+        self.catalog.release(key.digest)
+        self.catalog.unpin(key.digest)
+
+    def ttl(self, kind: RouteKind) -> float:
+        """How many seconds a response to such a path is fresh."""
+        return ttl_for(kind, self._ttls)
+
+    def describe(self, key: CacheKey, kind: RouteKind, fetch: Fetch, site: UpstreamSite, etag: str) -> StoredResponse:
+        """The meta of a body that is whole; its file names are the store's to fill in."""
+        now = self.now()
+        return StoredResponse(
+            key=key.text,
+            status_code=200,
+            headers=storable(fetch.response.fields),
+            cached_at=now,
+            expires_at=now + self.ttl(kind),
+            body="",
+            body_size=fetch.body.size,
+            sha256=fetch.body.sha256,
+            etag=etag,
+            upstream=site.name,
+            url=fetch.response.url,
+            upstream_root=site.root,
+            upstream_etag=get(fetch.response.fields, "etag"),
+        )
+
+    async def publish(
+        self, key: CacheKey, fetch: Fetch, stored: StoredResponse, variant: NewVariant | None = None
+    ) -> None:
+        """Keep the body where it is right, on disk, and not too big; else let it go. Never fails."""
+        if fetch.body.failure is not None:
+            self._events.storage_failed(fetch.body.failure)
+        if not fetch.may_be_kept or not fetch.is_verified:
+            fetch.body.discard()
+            return
+        try:
+            stored = await self.store.publish(key, fetch.body, stored, variant)
+        except StorageError as error:
+            fetch.body.discard()
+            self._events.storage_failed(error)
+            return
+        self._events.storage_works()
+        self._published(key, stored)
+        if self.catalog.is_over_high(self._limits):
+            self._when_crowded()
+
+    async def rerender(self, key: CacheKey, stored: StoredResponse, etag: str, variant: NewVariant) -> None:
+        """Keep another rendering of a stored page, under another ETag. Never fails."""
+        try:
+            changed = await self.store.replace_variant(key, stored, evolve(stored, etag=etag), variant)
+        except StorageError as error:
+            self._events.storage_failed(error)
+            return
+        self._published(key, changed)
+
+    def _published(self, key: CacheKey, stored: StoredResponse) -> None:
+        now = self.now()
+        self.catalog.add(key.digest, stored.size_on_disk, now)
+        self._noted_at[key.digest] = now  # the meta's own time
+        if len(self._noted_at) > 2 * len(self.catalog) + _SPARE_NOTES:
+            self._noted_at = {digest: at for digest, at in self._noted_at.items() if digest in self.catalog}

@@ -1,0 +1,104 @@
+"""The janitor: learns at start what the directory holds, and makes room when it is crowded.
+
+It decides nothing about what goes: the catalog's plan does. It carries the plan out in batches, so that other disk work
+gets its turn, and it never dies: what goes wrong is told and tried again later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import islice
+
+from twisted.internet.defer import Deferred
+
+from pipcache.engine.interfaces import Clock, Events, Store
+from pipcache.rules.catalog import Catalog, Limits
+
+FOLDERS_A_BATCH = 64
+REMOVALS_A_BATCH = 100
+
+
+class Janitor:
+    """Keeps the directory within its limits; ``has_scanned`` says whether the catalog knows all of it."""
+
+    def __init__(
+        self,
+        store: Store,
+        catalog: Catalog,
+        limits: Limits,
+        clock: Clock,
+        now: Callable[[], float],
+        events: Events,
+    ) -> None:
+        self._store = store
+        self._catalog = catalog
+        self._limits = limits
+        self._clock = clock
+        self._now = now
+        self._events = events
+        self._is_sweeping = False
+        self._is_wanted = False
+        self._is_stopped = False
+        self.has_scanned = False
+
+    async def scan(self) -> None:
+        """Learn what the directory holds, and clear what nobody owns. Never fails."""
+        began_at = self._clock.seconds()
+        count = size = 0
+        try:
+            await self._store.drop_parts()
+            folders = iter(self._store.folders())
+            while not self._is_stopped and (batch := tuple(islice(folders, FOLDERS_A_BATCH))):
+                now = self._now()
+                found = await self._store.scan(batch, now)
+                # a use in the future would never be evicted
+                self._catalog.load((entry.digest, entry.size_bytes, min(entry.used_at, now)) for entry in found)
+                count += len(found)
+                size += sum(entry.size_bytes for entry in found)
+        except Exception:
+            self._events.crashed("scanning the cache directory")
+        if self._is_stopped:
+            return
+        self.has_scanned = True
+        self._events.scanned(count, size, self._clock.seconds() - began_at)
+
+    def stop(self) -> None:
+        """Begin no more batches."""
+        self._is_stopped = True
+
+    def nudge(self) -> None:
+        """Make room now, where it is wanted; once more after the sweep in progress, if there is one."""
+        self._is_wanted = True
+        if not self._is_sweeping:
+            Deferred.fromCoroutine(self._sweep_while_wanted())
+
+    async def _sweep_while_wanted(self) -> None:
+        self._is_sweeping = True
+        try:
+            while self._is_wanted:
+                self._is_wanted = False
+                await self._sweep()
+        except Exception:
+            self._events.crashed("evicting from the cache directory")
+        finally:
+            self._is_sweeping = False
+
+    async def _sweep(self) -> None:
+        """Bring the directory under its low marks where it is over a high one."""
+        plan = self._catalog.plan_eviction(self._limits)
+        planned_at = self._now()
+        for start in range(0, len(plan.keys), REMOVALS_A_BATCH):
+            if self._is_stopped:
+                return
+            uses = {
+                key: (entry.used_at, entry.size_bytes)
+                for key in plan.keys[start : start + REMOVALS_A_BATCH]
+                if (entry := self._catalog.get(key)) is not None and not self._catalog.is_pinned(key)
+            }
+            gone = await self._store.remove(tuple(uses), planned_at)
+            for key in gone:
+                entry = self._catalog.get(key)
+                # one that was used meanwhile may have been published anew
+                if entry is not None and entry.used_at == uses[key][0]:
+                    self._catalog.discard(key)
+            self._events.evicted(len(gone), sum(uses[key][1] for key in gone), plan.short_bytes)

@@ -1,0 +1,317 @@
+"""Project pages and the project list: fetched whole, rewritten, kept as upstream sent them and as clients get them.
+
+A page is sent when it is whole and parsed, as a page that is none must never reach a client: then the next upstream is
+asked. One fetch serves all who want the same page, and what it gave is a hit for everybody from then on, also while the
+disk is still syncing it.
+
+Files are found through pages: ``locate`` says where a project's page puts a file, so nothing else need survive a restart.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+
+from attrs import define, evolve, frozen
+from twisted.internet.defer import Deferred
+
+from pipcache.engine.fetch import Expected, Fetch
+from pipcache.engine.holdings import Holdings
+from pipcache.engine.interfaces import Events, InThread
+from pipcache.engine.outcome import BytesBody, Outcome, Request, outcome_of_stored
+from pipcache.engine.upstreams import Asked, Attempt, Candidate, Manner, Upstreams
+from pipcache.engine.waiters import Waiters
+from pipcache.rules.errors import PipcacheError
+from pipcache.rules.fields import Fields, get
+from pipcache.rules.key import CacheKey
+from pipcache.rules.meta import StoredResponse
+from pipcache.rules.response import CacheStatus, Representation
+from pipcache.rules.routes import Route, RouteKind
+from pipcache.simple.model import DistributionFile
+from pipcache.simple.pages import FormedPage, form_list, form_page
+
+MAX_PAGE_BYTES = 64 << 20
+PARSED_HERE_BYTES = 1 << 18
+"""A page up to this size is parsed in the reactor; a larger one in a thread, as it takes too long."""
+
+LOOK_AGAIN_SECONDS = 10.0
+"""A page that did not name a file is not fetched again for another file within this time."""
+
+_REMEMBERED_PAGES = 10_000
+_REMEMBERED_FILES = 50_000
+_CONTENT_TYPE = "text/html; charset=utf-8"
+_MANNER = Manner(for_page=True)
+
+
+@frozen
+class Variant:
+    """A page as clients get it, to be kept."""
+
+    content: bytes
+    shape: str
+
+
+@frozen
+class Located:
+    """Where a file is: what the page says of it, and the name of the upstream whose page it is."""
+
+    file: DistributionFile
+    upstream: str
+
+
+@frozen
+class FetchedPage:
+    """A page that has just come: its meta (not yet kept), and what was formed of it."""
+
+    stored: StoredResponse
+    formed: FormedPage
+    fetch: Fetch
+
+
+@define
+class _Look:
+    """When a project's page was last fetched, and what came of it."""
+
+    at: float
+    error: PipcacheError | None = None
+
+
+class Pages:
+    """Answers requests for pages, and says where files are."""
+
+    def __init__(
+        self,
+        holdings: Holdings,
+        upstreams: Upstreams,
+        in_thread: InThread,
+        seconds: Callable[[], float],
+        token: Callable[[int], str],
+        events: Events,
+    ) -> None:
+        self._holdings = holdings
+        self._upstreams = upstreams
+        self._in_thread = in_thread
+        self._seconds = seconds
+        self._token = token
+        self._events = events
+        self._fetching: dict[str, Waiters[FetchedPage]] = {}
+        self._looks: OrderedDict[str, _Look] = OrderedDict()
+        self._files = _FilesByPage()
+
+    async def respond(self, request: Request) -> Outcome:
+        """The page, as HTML.
+
+        Raises:
+            NotServed: no upstream has it, or none could give it.
+        """
+        key = CacheKey.of(request.route)
+        fetching = self._fetching.get(key.digest)
+        if fetching is None:
+            kept = self._holdings.find_fresh_page(key, FormedPage.SHAPE)
+            if kept is not None:
+                known = self._holdings.as_hit(kept.stored, request.route.kind, kept.body.length)
+                return outcome_of_stored(request, _as_html(known), kept.body)
+            outcome = await self._rerendered(request, key)
+            if outcome is not None:
+                return outcome
+            fetching = self._fetching.get(key.digest)
+        page = fetching.result if fetching else None
+        is_hit = page is not None
+        is_collapsed = fetching is not None
+        if page is None:
+            page = await (fetching.wait() if fetching else self._fetch(request.route, key, Attempt()))
+        known = self._holdings.as_hit(page.stored, request.route.kind, len(page.formed.html))
+        if not is_hit:
+            known = _as_miss(known, is_collapsed=is_collapsed)
+        return outcome_of_stored(request, _as_html(known), BytesBody(page.formed.html))
+
+    async def locate(self, project: str, path: str, attempt: Attempt) -> Located | None:
+        """Where the project's page puts the file at our path ``path``; None where it does not name it.
+
+        The page is fetched where none is kept or the kept one does not name the file, but not twice in
+        ``LOOK_AGAIN_SECONDS``.
+
+        Raises:
+            NotServed: there is no page, or it could not be had.
+        """
+        route = Route(RouteKind.PROJECT_PAGE, f"/simple/{project}/", project=project)
+        key = CacheKey.of(route)
+        located = await self._located_in_kept(key, route, path)
+        if located is not None:
+            return located
+        fetching = self._fetching.get(key.digest)
+        look = self._looks.get(key.digest)
+        if fetching is None and look is not None and self._seconds() - look.at < LOOK_AGAIN_SECONDS:
+            if look.error is not None:
+                raise look.error
+            return None
+        page = await (fetching.wait() if fetching else self._fetch(route, key, attempt))
+        file = page.formed.files.get(path)
+        return Located(file, page.stored.upstream) if file else None
+
+    # -- a page that is kept -----------------------------------------------------------------------------------------
+
+    async def _rerendered(self, request: Request, key: CacheKey) -> Outcome | None:
+        """A fresh page whose rendering is missing or of an older shape: formed again from what upstream sent."""
+        kept = self._holdings.find_fresh(key)
+        if kept is None:
+            return None
+        try:
+            formed = await self._form(request.route, kept.stored, kept.body.read_at(0, kept.body.length))
+        except PipcacheError:
+            return None  # what is on disk is no page: fetch it anew
+        finally:
+            kept.body.close()
+        etag = f'"{self._token(16)}"'
+        await self._holdings.rerender(key, kept.stored, etag, Variant(formed.html, FormedPage.SHAPE))
+        known = self._holdings.as_hit(kept.stored, request.route.kind, len(formed.html))
+        return outcome_of_stored(request, _as_html(known, etag), BytesBody(formed.html))
+
+    async def _located_in_kept(self, key: CacheKey, route: Route, path: str) -> Located | None:
+        stored = self._holdings.find(key)
+        names = {site.name for site in self._upstreams.sites}
+        if stored is None or stored.upstream not in names:
+            return None  # the page of an upstream that is configured no more says nothing about today's
+        files = self._files.get(stored.etag)
+        if files is None:
+            body = self._holdings.store.open_body(key, stored)
+            if body is None:
+                return None
+            try:
+                formed = await self._form(route, stored, body.read_at(0, body.length))
+            except PipcacheError:
+                return None
+            finally:
+                body.close()
+            files = formed.files
+            self._files.put(stored.etag, files)
+        file = files.get(path)
+        return Located(file, stored.upstream) if file else None
+
+    # -- a page that is fetched --------------------------------------------------------------------------------------
+
+    def _fetch(self, route: Route, key: CacheKey, attempt: Attempt) -> Deferred[FetchedPage]:
+        """Begin to fetch a page, for all who want it."""
+        fetching: Waiters[FetchedPage] = Waiters()
+        self._fetching[key.digest] = fetching
+        waiter = fetching.wait()
+        Deferred.fromCoroutine(self._run(route, key, attempt, fetching))
+        return waiter
+
+    async def _run(self, route: Route, key: CacheKey, attempt: Attempt, fetching: Waiters[FetchedPage]) -> None:
+        """Fetch a page, give it to all, keep it. Every end is told to the waiters; never fails itself."""
+        look = self._looks[key.digest] = _Look(self._seconds())
+        self._looks.move_to_end(key.digest)
+        while len(self._looks) > _REMEMBERED_PAGES:
+            self._looks.popitem(last=False)
+        try:
+            await self._upstreams.known()
+            candidates = [
+                Candidate(site.page_url(route.path), site, site.name) for site in self._upstreams.in_order(attempt)
+            ]
+            take: Callable[[Asked], Awaitable[FetchedPage]] = partial(self._take, route, key)
+            page = await self._upstreams.ask(candidates, attempt, route.path, take, _MANNER)
+        except PipcacheError as error:
+            look.error = error
+            del self._fetching[key.digest]
+            fetching.fail(error)
+            return
+        except Exception:
+            self._events.crashed(f"fetching {route.path}")
+            del self._fetching[key.digest]
+            fetching.fail(PipcacheError("An error of this proxy; its log says more."))
+            return
+        try:
+            self._files.put(page.stored.etag, page.formed.files)
+            fetching.fire(page)
+            await self._holdings.publish(key, page.fetch, page.stored, Variant(page.formed.html, FormedPage.SHAPE))
+        except Exception:
+            self._events.crashed(f"keeping {route.path}")
+        finally:
+            del self._fetching[key.digest]
+            page.fetch.release()
+            self._holdings.received(key)
+
+    async def _take(self, route: Route, key: CacheKey, asked: Asked) -> FetchedPage:
+        """Take a page from one upstream; an UpstreamError where it is none."""
+        site = asked.candidate.site
+        fetch = Fetch(
+            asked.response,
+            self._holdings.receive(key, asked.response.length),
+            Expected(max_kept_bytes=self._holdings.max_kept_bytes, max_bytes=MAX_PAGE_BYTES, is_held_whole=True),
+        )
+        try:
+            await fetch.run()
+            etag = f'"{self._token(16)}"'
+            stored = self._holdings.describe(key, route.kind, fetch, site, etag)
+            formed = await self._form(route, stored, _whole(fetch))
+        except BaseException:
+            fetch.body.discard()
+            fetch.release()
+            self._holdings.received(key)
+            raise
+        self._upstreams.succeeded(asked.candidate.health_name)
+        self._events.fetched(route.path, site.name, fetch.body.size, self._seconds() - asked.began_at)
+        return FetchedPage(stored, formed, fetch)
+
+    async def _form(self, route: Route, stored: StoredResponse, content: bytes) -> FormedPage:
+        """Parse and render; MalformedResponse where it is no page."""
+        charset = _charset(stored.headers)
+        if route.project is None:
+            form = partial(form_list, content, charset)
+        else:
+            form = partial(form_page, content, stored.url, charset, route.project, stored.upstream_root)
+        if len(content) <= PARSED_HERE_BYTES:
+            return form()
+        return await self._in_thread(form)
+
+
+class _FilesByPage:
+    """The files that pages name, by the page's ETag: parsed once, those used least recently forgotten first."""
+
+    def __init__(self) -> None:
+        self._pages: OrderedDict[str, Mapping[str, DistributionFile]] = OrderedDict()
+        self._count = 0
+
+    def get(self, etag: str) -> Mapping[str, DistributionFile] | None:
+        """The files by local path, or None where they are not remembered."""
+        files = self._pages.get(etag)
+        if files is not None:
+            self._pages.move_to_end(etag)
+        return files
+
+    def put(self, etag: str, files: Mapping[str, DistributionFile]) -> None:
+        """Remember them."""
+        if etag not in self._pages:
+            self._pages[etag] = files
+            self._count += len(files) + 1
+        while self._count > _REMEMBERED_FILES and len(self._pages) > 1:
+            self._count -= len(self._pages.popitem(last=False)[1]) + 1
+
+
+def _whole(fetch: Fetch) -> bytes:
+    chunks = []
+    position = 0
+    while position < fetch.available:
+        chunks.append(fetch.read_at(position, fetch.available - position))
+        position += len(chunks[-1])
+    return b"".join(chunks)
+
+
+def _charset(fields: Fields) -> str | None:
+    for parameter in (get(fields, "content-type") or "").split(";")[1:]:
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "charset":
+            return value.strip().strip('"') or None
+    return None
+
+
+def _as_html(known: Representation, etag: str | None = None) -> Representation:
+    """A page as we send it: HTML of our own, without upstream's date, which is that of other bytes."""
+    others = tuple(field for field in known.fields if field[0] not in ("content-type", "last-modified"))
+    return evolve(known, fields=(("content-type", _CONTENT_TYPE), *others), etag=etag or known.etag)
+
+
+def _as_miss(known: Representation, *, is_collapsed: bool) -> Representation:
+    return evolve(known, cache_status=CacheStatus.MISS, is_collapsed=is_collapsed)

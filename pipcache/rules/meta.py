@@ -1,0 +1,253 @@
+"""What is kept of a response beside its body (``StoredResponse``), its JSON form, and the names of its files.
+
+The meta file is the publication: a body that no meta names does not exist for a client. So this module is strict when it
+reads. A meta that is not exactly what ``to_json`` writes (another key, another status, a field that could split a
+header, a body name outside its own folder) is a ``ValueError``, and the caller treats the entry as absent.
+
+Layout (``abc`` + ``123def...`` is the SHA-256 of the key's text)::
+
+    abc/123def.meta                         JSON of this module
+    abc/123def.body                         the body as upstream sent it, after content-decoding
+    abc/123def.<generation>.body            a body that replaced an earlier one; eight random hex digits
+    abc/123def.<generation>.html            a page as clients get it; always with a generation
+    tmp/<random>.part                       a body or meta that is not yet visible
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from attrs import evolve, field, frozen
+
+from pipcache.rules.fields import Fields, from_json, is_valid_field, to_json
+from pipcache.rules.freshness import format_timestamp, parse_timestamp
+from pipcache.rules.key import CacheKey
+
+LAYOUT_VERSION = "1"
+
+_NAME = re.compile(r"(?P<stem>[0-9a-f]{61})(?:\.(?P<generation>[0-9a-f]{8}))?\.(?P<kind>body|meta|html)")
+_PART = re.compile(r"[0-9a-f]{32}\.part")
+_FOLDER = re.compile(r"[0-9a-f]{3}")
+_ETAG = re.compile(r'"[!#-~]{1,128}"')
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@frozen
+class Verified:
+    """The body file as it was when its bytes were known to be right: a difference means that somebody touched it."""
+
+    inode: int
+    size: int
+    mtime_ns: int
+
+
+@frozen
+class Variant:
+    """A rendering of a project page, made once a page version and kept beside its body.
+
+    ``shape`` names the settings and the code that formed it; another shape means that it must be made again.
+    """
+
+    file: str
+    size: int
+    shape: str
+
+
+@frozen
+class StoredResponse:
+    """A response as it is kept: what upstream said, when, and where its body lies.
+
+    ``cached_at`` and ``expires_at`` are UTC epoch seconds, ``body_size`` and ``variant.size`` bytes on disk. ``etag`` is
+    ours, strong, with its quotes; ``upstream_etag`` is the validator of the upstream that gave the body and goes to no
+    other. ``url`` and ``upstream_root`` are what the links of a project page are resolved and rewritten with; neither
+    carries credentials or a query.
+    """
+
+    key: str
+    status_code: int
+    headers: Fields
+    cached_at: float
+    expires_at: float
+    body: str
+    body_size: int
+    sha256: str
+    etag: str
+    upstream: str
+    url: str
+    upstream_root: str | None = None
+    upstream_etag: str | None = None
+    verified: Verified | None = None
+    variant: Variant | None = field(default=None)
+
+    @property
+    def size_on_disk(self) -> int:
+        """Bytes that eviction would free: body and variant (the meta, under a KiB, is not counted)."""
+        return self.body_size + (self.variant.size if self.variant else 0)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of the entry's files beside its meta, within its folder."""
+        return (self.body, self.variant.file) if self.variant else (self.body,)
+
+    def to_json(self) -> bytes:
+        """The meta file's content, which ``StoredResponse.from_json`` reads back."""
+        document: dict[str, Any] = {
+            "key": self.key,
+            "status_code": self.status_code,
+            "headers": to_json(self.headers),
+            "cached_at": format_timestamp(self.cached_at),
+            "expires_at": format_timestamp(self.expires_at),
+            "body": self.body,
+            "body_size": self.body_size,
+            "sha256": self.sha256,
+            "etag": self.etag,
+            "upstream": self.upstream,
+            "url": self.url,
+            "upstream_root": self.upstream_root,
+            "upstream_etag": self.upstream_etag,
+        }
+        if self.verified is not None:
+            document["verified"] = {
+                "inode": self.verified.inode,
+                "size": self.verified.size,
+                "mtime_ns": self.verified.mtime_ns,
+            }
+        if self.variant is not None:
+            document["variant"] = {
+                "file": self.variant.file,
+                "size": self.variant.size,
+                "shape": self.variant.shape,
+            }
+        return json.dumps(document, indent=1).encode() + b"\n"
+
+    @classmethod
+    def from_json(cls, content: bytes, key: CacheKey) -> StoredResponse:
+        """Read the meta of ``key``.
+
+        Raises:
+            ValueError: it is no meta of that key, or holds something that must not reach a client.
+        """
+        try:
+            document = json.loads(content)
+            stored = cls(
+                key=_text(document["key"]),
+                status_code=_whole(document["status_code"]),
+                headers=from_json(document["headers"]),
+                cached_at=parse_timestamp(_text(document["cached_at"])),
+                expires_at=parse_timestamp(_text(document["expires_at"])),
+                body=_text(document["body"]),
+                body_size=_whole(document["body_size"]),
+                sha256=_text(document["sha256"]),
+                etag=_text(document["etag"]),
+                upstream=_text(document["upstream"]),
+                url=_text(document["url"]),
+                upstream_root=_optional_text(document.get("upstream_root")),
+                upstream_etag=_optional_text(document.get("upstream_etag")),
+                verified=_verified(document.get("verified")),
+                variant=_variant(document.get("variant")),
+            )
+        except (KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(f"not a meta: {error!r}") from error
+        _check(stored, key)
+        return stored
+
+    def freshened(self, cached_at: float, expires_at: float) -> StoredResponse:
+        """The same response, known to be current at ``cached_at``."""
+        return evolve(self, cached_at=cached_at, expires_at=expires_at)
+
+
+def key_of(content: bytes) -> CacheKey:
+    """The key that a meta file's content says it is of; its name on disk must agree.
+
+    Raises:
+        ValueError: it says none.
+    """
+    try:
+        return CacheKey(_text(json.loads(content)["key"]))
+    except (KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"not a meta: {error!r}") from error
+
+
+@frozen
+class EntryFile:
+    """One of our own file names inside a folder, taken apart."""
+
+    stem: str
+    generation: str | None
+    kind: str
+
+
+def folder_names() -> tuple[str, ...]:
+    """The 4096 folders that entries lie in, in order."""
+    return tuple(f"{number:03x}" for number in range(0x1000))
+
+
+def is_folder_name(name: str) -> bool:
+    """Whether ``name`` is one of ``folder_names``."""
+    return _FOLDER.fullmatch(name) is not None
+
+
+def is_part_name(name: str) -> bool:
+    """Whether ``name`` is one of our own under ``tmp/``; others are never touched."""
+    return _PART.fullmatch(name) is not None
+
+
+def parse_name(name: str) -> EntryFile | None:
+    """The parts of an entry's file name, or None where it is none of ours."""
+    match = _NAME.fullmatch(name)
+    if match is None or (match["kind"] == "meta" and match["generation"]):
+        return None
+    return EntryFile(match["stem"], match["generation"], match["kind"])
+
+
+def entry_name(key: CacheKey, kind: str, generation: str | None = None) -> str:
+    """The file name of the given kind (``body``, ``meta``, ``html``) inside the key's folder."""
+    return f"{key.stem}.{generation}.{kind}" if generation else f"{key.stem}.{kind}"
+
+
+def _check(stored: StoredResponse, key: CacheKey) -> None:
+    if stored.key != key.text:
+        raise ValueError("the meta of another key")
+    if stored.status_code != 200:
+        raise ValueError("only a 200 is stored")
+    if stored.body_size < 0 or not _SHA256.fullmatch(stored.sha256) or not _ETAG.fullmatch(stored.etag):
+        raise ValueError("a size, digest or ETag that none of ours could be")
+    for name, kinds in ((stored.body, ("body",)), (stored.variant and stored.variant.file, ("html",))):
+        parts = parse_name(name) if name else None
+        if name and (parts is None or parts.stem != key.stem or parts.kind not in kinds):
+            raise ValueError("a file of another entry")
+    shown = ((stored.upstream, "x-upstream"), (stored.upstream_etag or "", "etag"))
+    if not all(is_valid_field(name, value) for name, value in stored.headers) or not all(
+        is_valid_field(name, value) for value, name in shown
+    ):
+        raise ValueError("a header field that could split a response")
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("text wanted")
+    return value
+
+
+def _optional_text(value: object) -> str | None:
+    return None if value is None else _text(value)
+
+
+def _whole(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError("a whole number wanted")
+    return value
+
+
+def _verified(value: Any) -> Verified | None:
+    if value is None:
+        return None
+    return Verified(_whole(value["inode"]), _whole(value["size"]), _whole(value["mtime_ns"]))
+
+
+def _variant(value: Any) -> Variant | None:
+    if value is None:
+        return None
+    return Variant(_text(value["file"]), _whole(value["size"]), _text(value["shape"]))

@@ -1,0 +1,159 @@
+"""What a client gets for a body that exists: status, header fields, and which of its bytes.
+
+A pure function from the client's request and a description of the body to the shape of the response. It is the same for
+a body on disk and for one that is still growing, so MISS and HIT differ in nothing but what they say about themselves.
+Sources: RFC 9110 sections 13 and 14, RFC 9111 section 5, RFC 9211 (Cache-Status).
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from attrs import frozen
+
+from pipcache.rules.conditional import Condition, evaluate, range_applies
+from pipcache.rules.fields import Fields, get, is_valid_field, storable
+from pipcache.rules.ranges import ByteRange, RangeSpec, Unsatisfiable, Whole, first_byte, parse_range, resolve
+
+NEAR_BYTES = 1 << 20
+"""A range of a growing body is waited for when it begins at most this far ahead of what has come; else relayed."""
+
+_IMMUTABLE_SECONDS = 365 * 86400
+
+
+class CacheStatus(Enum):
+    """How a request was met; the value of X-Cache-Status."""
+
+    HIT = "HIT"
+    MISS = "MISS"
+
+
+@frozen
+class Representation:
+    """A body that exists, or is coming, and what is known of it.
+
+    ``length`` is in bytes, None while it is not known. ``age_seconds`` None: it comes straight from upstream.
+    ``fresh_seconds`` is how much longer it is fresh. ``is_immutable``: the bytes under this path never change.
+    ``etag`` None: it cannot be validated, nor cut into ranges (a relayed answer).
+    """
+
+    fields: Fields
+    length: int | None
+    etag: str | None
+    cache_status: CacheStatus
+    upstream: str
+    age_seconds: int = 0
+    fresh_seconds: float = 0.0
+    is_immutable: bool = False
+    status: int = 200
+    is_collapsed: bool = False
+
+
+@frozen
+class Shape:
+    """A response without its body: send bytes ``start`` to ``stop`` of it (``stop`` None: to its end)."""
+
+    status: int
+    fields: Fields
+    start: int = 0
+    stop: int | None = None
+    has_body: bool = True
+
+
+def wanted_range(request_fields: Fields, etag: str | None, last_modified: str | None) -> tuple[RangeSpec, ...] | None:
+    """The ranges a GET asks for, or None where it asks for the whole: no Range, or an If-Range that does not match."""
+    specs = parse_range(get(request_fields, "range"))
+    if specs is None:
+        return None
+    return specs if range_applies(get(request_fields, "if-range"), etag or "", last_modified) else None
+
+
+def is_near(specs: tuple[RangeSpec, ...], length: int | None, available: int) -> bool:
+    """Whether a range of a growing body is better waited for than asked of upstream anew.
+
+    Args:
+        specs: what the client asks for.
+        length: of the whole body, None where upstream did not say.
+        available: how many bytes of it have come.
+    """
+    if length is not None and not isinstance(resolve(specs, length), ByteRange):
+        return True  # answered without a byte of it, or with all of them
+    start = first_byte(specs, length)
+    return length is not None and start is not None and start <= available + NEAR_BYTES
+
+
+def relayed_fields(fields: Fields) -> Fields:
+    """An upstream's fields for an answer that is passed on as it is: a part of a body, or what HEAD says of it.
+
+    Without validators: the body that is kept one day has its own. A Content-Length among the fields is that of HEAD.
+    """
+    kept = tuple(field for field in storable(fields) if field[0] != "last-modified")
+    passed = ("accept-ranges", "content-range", "content-length")
+    return (*kept, *(field for field in fields if field[0] in passed and is_valid_field(*field)))
+
+
+def shape_response(method: str, request_fields: Fields, known: Representation) -> Shape:
+    """What to answer to a GET or HEAD for a body that is known.
+
+    Where the length is not known yet, a Range is ignored: nothing that could be said of it would be sure.
+    """
+    common = _about_the_cache(known)
+    if known.etag is not None:
+        condition = evaluate(method, request_fields, known.etag, get(known.fields, "last-modified"))
+        if condition is Condition.NOT_MODIFIED:
+            return Shape(304, common, has_body=False)
+        if condition is Condition.PRECONDITION_FAILED:
+            return Shape(412, (*common, ("content-length", "0")), has_body=False)
+    described = (*known.fields, *common)
+    # RFC 9110 section 14.2: "A server MUST ignore a Range header field received with a request method other than GET."
+    if method == "GET" and known.etag is not None and known.length is not None:
+        described = (*described, ("accept-ranges", "bytes"))
+        partial = _partial(request_fields, known, known.length, described)
+        if partial is not None:
+            return partial
+    elif known.etag is not None:
+        described = (*described, ("accept-ranges", "bytes"))
+    if known.length is not None:
+        described = (*described, ("content-length", str(known.length)))
+    return Shape(known.status, described, 0, known.length)
+
+
+def _partial(request_fields: Fields, known: Representation, length: int, described: Fields) -> Shape | None:
+    specs = wanted_range(request_fields, known.etag, get(known.fields, "last-modified"))
+    wanted = resolve(specs, length) if specs is not None else Whole()
+    if isinstance(wanted, ByteRange):
+        fields = (
+            *described,
+            ("content-range", wanted.content_range(length)),
+            ("content-length", str(wanted.stop - wanted.start)),
+        )
+        return Shape(206, fields, wanted.start, wanted.stop)
+    if isinstance(wanted, Unsatisfiable):
+        fields = (
+            *_about_the_cache(known),
+            ("content-range", wanted.content_range(length)),
+            ("content-length", "0"),
+        )
+        return Shape(416, fields, has_body=False)
+    return None
+
+
+def _about_the_cache(known: Representation) -> Fields:
+    """What we say ourselves, also on a 304 (RFC 9110 section 15.4.5 names most of it)."""
+    fields = [
+        ("x-cache-status", known.cache_status.value),
+        ("x-upstream", known.upstream),
+        ("via", "1.1 pipcache"),
+    ]
+    if known.cache_status is CacheStatus.HIT:
+        fields.append(("age", str(known.age_seconds)))
+        fields.append(("cache-status", f"pipcache; hit; ttl={int(known.fresh_seconds)}"))
+    else:
+        collapsed = "; collapsed" if known.is_collapsed else ""
+        fields.append(("cache-status", f"pipcache; fwd=uri-miss{collapsed}"))
+    if known.etag is not None:
+        fields.append(("etag", known.etag))
+        seconds = _IMMUTABLE_SECONDS if known.is_immutable else max(0, int(known.fresh_seconds))
+        directive = f"public, max-age={seconds}" + (", immutable" if known.is_immutable else "")
+        fields.append(("cache-control", directive))
+    return tuple(fields)

@@ -1,0 +1,123 @@
+"""The wiring: from settings to objects. The only place that knows every room."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+from attrs import frozen
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.threadpool import ThreadPool
+
+from pipcache import __version__
+from pipcache.edges.client import ClientTimeouts, UpstreamClient
+from pipcache.edges.disk import DiskStore
+from pipcache.edges.logs import LoggedEvents
+from pipcache.engine.cache import Cache
+from pipcache.engine.holdings import Holdings
+from pipcache.engine.janitor import Janitor
+from pipcache.engine.upstreams import Upstreams
+from pipcache.rules.catalog import Catalog, Limits
+from pipcache.rules.freshness import Ttls
+from pipcache.rules.settings import Settings, Upstream
+from pipcache.rules.sites import UpstreamSite
+from pipcache.web.site import PipcacheSite, Root
+
+T = TypeVar("T")
+
+DISK_THREADS = 4
+
+
+@frozen
+class Program:
+    """Everything that runs, put together; ``lifecycle`` starts and stops it."""
+
+    pool: ThreadPool
+    store: DiskStore
+    holdings: Holdings
+    janitor: Janitor
+    upstreams: Upstreams
+    client: UpstreamClient
+    root: Root
+    site: PipcacheSite
+
+
+def assemble(settings: Settings, cache_dir: Path, reactor: Any, events: LoggedEvents) -> Program:
+    """Build the program; nothing is opened, started or listened on here."""
+    pool = ThreadPool(0, DISK_THREADS, "pipcache-disk")
+
+    def in_thread(function: Callable[[], T]) -> Awaitable[T]:
+        return deferToThreadPool(reactor, pool, function)
+
+    limits = Limits(
+        settings.cache.max_size_bytes,
+        settings.cache.max_entries,
+        settings.cache.watermark.high_ratio,
+        settings.cache.watermark.low_ratio,
+    )
+    ttls = Ttls(
+        settings.cache.simple_ttl_seconds, settings.cache.packages_ttl_seconds, settings.cache.default_ttl_seconds
+    )
+    catalog = Catalog()
+    store = DiskStore(cache_dir, in_thread)
+    janitor = Janitor(store, catalog, limits, reactor, time.time, events)
+    holdings = Holdings(store, catalog, limits, ttls, time.time, events, janitor.nudge, in_thread)
+    timeouts = ClientTimeouts(settings.upstream.timeout_seconds, settings.upstream.large_file_timeout_seconds)
+    client = UpstreamClient(reactor, timeouts)
+    upstreams = Upstreams(client, reactor, events)
+    cache = Cache.of(holdings, upstreams, reactor, in_thread, secrets.token_hex, events)
+    report = _Report(catalog, upstreams, settings, reactor, cache_dir)
+    root = Root(cache, reactor, events, report.now)
+    return Program(pool, store, holdings, janitor, upstreams, client, root, PipcacheSite(root))
+
+
+def site_of(upstream: Upstream) -> UpstreamSite:
+    """A configured upstream's addresses; not for one that stands for pip's index."""
+    if upstream.index_url is not None:
+        return UpstreamSite.from_index(upstream.name, upstream.index_url)
+    return UpstreamSite.from_root(upstream.name, upstream.url or "", upstream.path_prefix)
+
+
+class _Report:
+    """What ``/health`` says."""
+
+    def __init__(
+        self, catalog: Catalog, upstreams: Upstreams, settings: Settings, reactor: Any, cache_dir: Path
+    ) -> None:
+        self._catalog = catalog
+        self._upstreams = upstreams
+        self._settings = settings
+        self._reactor = reactor
+        self._cache_dir = cache_dir
+        self._began_at = reactor.seconds()
+
+    def now(self) -> dict[str, Any]:
+        """The report of this moment; sizes in bytes."""
+        known = {site.name for site in self._upstreams.sites}
+        return {
+            "status": "healthy",
+            "cache_size": self._catalog.total_bytes,
+            "cache_max_size": self._settings.cache.max_size_bytes,
+            "entries": len(self._catalog),
+            "max_entries": self._settings.cache.max_entries,
+            "uptime_seconds": round(self._reactor.seconds() - self._began_at, 1),
+            "version": __version__,
+            "python": sys.version.split()[0],
+            "twisted": version("twisted"),
+            "upstreams": [
+                self._upstream(upstream.name) if upstream.name in known else {"name": upstream.name, "state": "unknown"}
+                for upstream in self._settings.upstream.in_order
+            ],
+        }
+
+    def _upstream(self, name: str) -> dict[str, Any]:
+        health = self._upstreams.health.get(name)
+        if health is None:
+            return {"name": name, "state": "ok", "consecutive_failures": 0}
+        state = "last" if self._upstreams.is_last(name) else "failing"
+        return {"name": name, "state": state, "consecutive_failures": health.consecutive_failures}

@@ -1,0 +1,167 @@
+"""The program's life: how it starts and how it stops, in phases.
+
+Start. Listen first: a start that cannot listen touches nothing, and ends in one line. Then requests are answered at once,
+while the directory is counted and pip is asked for its index. A cache directory that cannot be used is said in words,
+and everything is served from upstream.
+
+Stop. No new connections; transfers in progress get ``DRAIN_SECONDS``; last uses are written; pools and threads end.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, cast
+
+from twisted.application.service import Service
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.task import LoopingCall
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from pipcache.edges.logs import LoggedEvents, new_logger
+from pipcache.edges.pip_index import PipIndex, discover_pip_index, local_addresses
+from pipcache.rules.errors import StorageError
+from pipcache.rules.settings import Upstream
+from pipcache.rules.sites import UpstreamSite
+from pipcache.service.assemble import Program, assemble, site_of
+from pipcache.service.configuration import Configuration, choose_cache_dir
+
+DRAIN_SECONDS = 10.0
+SWEEP_SECONDS = 30.0
+BACKLOG = 1024
+
+
+class PipcacheService(Service):
+    """The whole of pipcache as one service. ``port`` is where it listens, from ``privilegedStartService`` on."""
+
+    name = "pipcache"
+
+    def __init__(self, configuration: Configuration, reactor: Any) -> None:
+        self.port: IListeningPort | None = None
+        self._configuration = configuration
+        self._settings = configuration.settings
+        self._reactor = reactor
+        self._log: Logger = new_logger(self._settings.log.level)
+        self._cache_dir, self._cache_dir_reason = choose_cache_dir(self._settings.cache.dir)
+        self._events = LoggedEvents(self._log)
+        self._program: Program = assemble(self._settings, self._cache_dir, reactor, self._events)
+        self._scanning: Deferred[None] | None = None
+        self._sweeping = LoopingCall(self._program.janitor.nudge)
+        self._sweeping.clock = reactor
+
+    def privilegedStartService(self) -> None:
+        """Listen, before privileges are given up.
+
+        Raises:
+            SystemExit: the address cannot be listened on; the message is the one line that says so.
+        """
+        super().privilegedStartService()  # type: ignore[no-untyped-call]
+        host, port = self._settings.server.host, self._settings.server.port
+        escaped = host.replace(":", "\\:")
+        endpoint = serverFromString(self._reactor, f"tcp:{port}:interface={escaped}:backlog={BACKLOG}")
+        failures: list[Failure] = []
+        endpoint.listen(self._program.site).addCallbacks(self._listening, failures.append)
+        if failures:
+            failures[0].trap(CannotListenError, OSError)
+            reason = getattr(failures[0].value, "socketError", failures[0].value)
+            raise SystemExit(
+                f"pipcache: cannot listen on {host} port {port}: {getattr(reason, 'strerror', None) or reason}; "
+                "set server.host and server.port to an address that is free"
+            )
+
+    def startService(self) -> None:
+        """Begin to answer."""
+        super().startService()  # type: ignore[no-untyped-call]
+        for warning in self._configuration.warnings:
+            self._log.warn("{warning}", warning=warning)
+        self._log.info("settings: {source}", source=self._configuration.source)
+        self._log.info("{reason}", reason=self._cache_dir_reason)
+        self._program.pool.start()
+        try:
+            self._program.store.prepare()
+        except StorageError as error:
+            self._events.storage_failed(error)
+        self._scanning = Deferred.fromCoroutine(self._program.janitor.scan())
+        self._sweeping.start(SWEEP_SECONDS, now=False)
+        Deferred.fromCoroutine(self._find_upstreams())
+
+    def stopService(self) -> Deferred[None]:
+        """Stop in phases; fires when all has ended."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        program = self._program
+        if self.port is not None:
+            await _as_deferred(self.port.stopListening())
+        if self._sweeping.running:
+            self._sweeping.stop()
+        program.janitor.stop()
+        await self._drained()
+        if self._scanning is not None:
+            await self._scanning
+            await program.holdings.note_uses()
+        await program.client.close()
+        if program.pool.started:
+            program.pool.stop()  # joins what is still syncing
+
+    async def _drained(self) -> None:
+        """Wait until no transfer is in progress, but not for ever."""
+        idle = self._program.root.when_idle()
+        timer = self._reactor.callLater(DRAIN_SECONDS, idle.cancel)
+        try:
+            await idle
+        except CancelledError:
+            self._log.warn("transfers still in progress after {seconds:g} s are cut", seconds=DRAIN_SECONDS)
+        finally:
+            if timer.active():
+                timer.cancel()
+
+    def _listening(self, port: IListeningPort) -> None:
+        self.port = port
+        address = cast(IPv4Address, port.getHost())
+        self._log.info("listening on {host} port {port}", host=address.host, port=address.port)
+
+    async def _find_upstreams(self) -> None:
+        """Say which upstreams there are; pip is asked for its index in a thread, as that takes a while."""
+        sites: list[UpstreamSite] = []
+        pip_index: PipIndex | None = None
+        upstreams = self._settings.upstream.in_order
+        try:
+            if any(upstream.is_pip for upstream in upstreams):
+                pip_index = await deferToThreadPool(self._reactor, self._program.pool, self._ask_pip)
+        except Exception:
+            self._events.crashed("asking pip for its index")
+        for upstream in upstreams:
+            site = _site_of_pip(upstream, pip_index) if upstream.is_pip else site_of(upstream)
+            if site is None:
+                self._log.warn(
+                    "upstream {name} is left out: there is no pip here that says which index it uses, "
+                    "and neither PIP_INDEX_URL nor UV_DEFAULT_INDEX is set",
+                    name=upstream.name,
+                )
+            else:
+                sites.append(site)
+        self._log.info("upstreams, in order: {names}", names=", ".join(site.name for site in sites) or "none")
+        self._program.upstreams.now_known(tuple(sites))
+
+    def _ask_pip(self) -> PipIndex | None:
+        assert self.port is not None
+        port = cast(IPv4Address, self.port.getHost()).port
+        own = local_addresses(port, self._settings.server.host)
+        return discover_pip_index(own, os.environ)
+
+
+def _site_of_pip(upstream: Upstream, found: PipIndex | None) -> UpstreamSite | None:
+    if found is None:
+        return None
+    return UpstreamSite.from_index(upstream.name, found.index_url, found.cert, found.proxy)
+
+
+def _as_deferred(result: Any) -> Deferred[Any]:
+    return maybeDeferred(lambda: result)

@@ -1,0 +1,128 @@
+"""From an outcome, or an error, to a response on the wire. Everything a client reads is encoded here.
+
+Twisted's ``render`` methods may not return a Deferred, so one function starts the coroutine that answers and sees to every
+end it can have: an outcome, one of our errors, a bug, a client that left meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import ITransport
+from twisted.web.http import RESPONSES
+from twisted.web.server import NOT_DONE_YET, Request
+
+from pipcache import __version__
+from pipcache.engine.follower import BodyFollower
+from pipcache.engine.interfaces import Clock, Events
+from pipcache.engine.outcome import Outcome
+from pipcache.rules.errors import PipcacheError
+from pipcache.rules.fields import Fields
+
+SERVER = f"pipcache/{__version__}".encode()
+
+
+def answer(request: Request, outcome: Coroutine[Any, Any, Outcome], clock: Clock, events: Events) -> int:
+    """Answer with what the coroutine comes to; for a resource's ``render_GET`` and ``render_HEAD`` to return."""
+    presence = _Presence(request)
+    Deferred.fromCoroutine(_answer(request, outcome, clock, events, presence))
+    return NOT_DONE_YET
+
+
+async def _answer(
+    request: Request, coming: Coroutine[Any, Any, Outcome], clock: Clock, events: Events, presence: _Presence
+) -> None:
+    try:
+        outcome = await coming
+    except PipcacheError as error:
+        if presence.is_there:
+            send_text(request, error.status, str(error))
+        return
+    except Exception:
+        events.crashed("answering a request")
+        if presence.is_there:
+            send_text(request, 500, "An error of this proxy; its log says more.")
+        return
+    if not presence.is_there:
+        outcome.drop()
+        return
+    send_outcome(request, outcome, clock, presence)
+
+
+def send_outcome(request: Request, outcome: Outcome, clock: Clock, presence: _Presence) -> None:
+    """Send status and fields, then the body at the client's pace."""
+    set_head(request, outcome.shape.status, outcome.shape.fields)
+    if outcome.source is None:
+        request.finish()
+        return
+    sink = RequestSink(request)
+    follower = BodyFollower(outcome.source, sink, clock, outcome.shape.start, outcome.shape.stop)
+    presence.follower = follower
+    request.registerProducer(follower, True)  # type: ignore[no-untyped-call]
+    if presence.is_there:
+        request.write(b"")  # the head, at once: a client that waits for the first byte of a slow body sees it is coming
+        follower.begin()
+
+
+def send_text(request: Request, status: int, text: str, fields: Fields = ()) -> None:
+    """A whole response of one plain sentence."""
+    reason = RESPONSES.get(status, b"").decode()
+    send_bytes(request, status, f"{status} {reason}: {text}\n".encode(), "text/plain; charset=utf-8", fields)
+
+
+def send_bytes(request: Request, status: int, body: bytes, content_type: str, fields: Fields = ()) -> None:
+    """A whole response of our own, not to be kept by anybody."""
+    own = (("content-type", content_type), ("content-length", str(len(body))), ("cache-control", "no-store"))
+    set_head(request, status, (*own, *fields))
+    if request.method != b"HEAD":
+        request.write(body)
+    request.finish()
+
+
+def set_head(request: Request, status: int, fields: Fields) -> None:
+    """Set the status and the fields; a name that repeats is sent as often."""
+    request.setResponseCode(status)
+    headers = request.responseHeaders
+    headers.removeHeader(b"content-type")
+    headers.setRawHeaders(b"server", [SERVER])
+    for name, value in fields:
+        headers.addRawHeader(name.encode("latin-1"), value.encode("latin-1"))
+
+
+class RequestSink:
+    """A ``BodySink`` that is one client's response."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+
+    def write(self, data: bytes) -> None:
+        """Send these bytes."""
+        self._request.write(data)
+
+    def finish(self) -> None:
+        """The response is complete."""
+        self._request.unregisterProducer()  # type: ignore[no-untyped-call]
+        self._request.finish()
+
+    def abort(self) -> None:
+        """Break the connection at once: no terminator, no orderly end that HTTP/1.0 could take for one."""
+        self._request.unregisterProducer()  # type: ignore[no-untyped-call]
+        channel = self._request.channel
+        if channel is not None:
+            cast(Any, cast(ITransport, channel.transport)).abortConnection()
+
+
+class _Presence:
+    """Whether the client is still there; when it leaves, its follower is told."""
+
+    def __init__(self, request: Request) -> None:
+        self.is_there = True
+        self.follower: BodyFollower | None = None
+        request.notifyFinish().addBoth(self._over)
+
+    def _over(self, _: object) -> None:
+        self.is_there = False
+        if self.follower is not None:
+            self.follower.stopProducing()
