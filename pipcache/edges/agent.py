@@ -10,7 +10,7 @@ import zlib
 from base64 import b64encode
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 from attrs import define, field
@@ -138,10 +138,9 @@ class EndpointFactory:
         else:
             hop = HostnameEndpoint(self._reactor, self._proxy.host.encode(), self._proxy.port)
             endpoint = TunnelEndpoint(hop, uri.host, uri.port, self._proxy.authorization)
-        endpoint = PromptEndpoint(endpoint, self._reactor, self._connect_seconds)
         if uri.scheme == b"https":
-            return wrapClientTLS(self._policy.creatorForNetloc(uri.host, uri.port), endpoint)
-        return endpoint
+            endpoint = wrapClientTLS(self._policy.creatorForNetloc(uri.host, uri.port), endpoint)
+        return PromptEndpoint(endpoint, self._reactor, self._connect_seconds)
 
 
 @implementer(IStreamClientEndpoint)
@@ -155,6 +154,7 @@ class PromptEndpoint:
 
     def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
         """Connect; fails with ``CancelledError`` when it took too long."""
+        cast(Any, factory).noisy = False  # a log line for every connection would hide the others
         connecting: Deferred[IProtocol] = self._endpoint.connect(factory)
         timer = self._clock.callLater(self._seconds, connecting.cancel)
 

@@ -84,10 +84,13 @@ class PipcacheSite(Site):
     """A site without a server-side session, form parsing or tracebacks in its pages."""
 
     displayTracebacks = False
+    noisy = False
 
     def __init__(self, root: Root) -> None:
         super().__init__(root, timeout=IDLE_SECONDS, parsePOSTFormSubmission=False)  # type: ignore[arg-type]
-        self.noisy = False
+
+    def log(self, request: Request) -> None:  # type: ignore[override]
+        """Nothing: Twisted's line would carry query strings. What was fetched is told by ``Events``."""
 
 
 def _refusal(method: bytes) -> Sentence:

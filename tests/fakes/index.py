@@ -185,9 +185,7 @@ class Index:
         self.files.append(file)
         return file
 
-    def resources(
-        self, *, prefix: str = "", files_url: str | None = None
-    ) -> Iterator[tuple[str, str, bytes]]:
+    def resources(self, *, prefix: str = "", files_url: str | None = None) -> Iterator[tuple[str, str, bytes]]:
         """Render everything the index serves.
 
         Args:
@@ -242,9 +240,7 @@ class Index:
         pins: dict[str, list[str]] = {}
         for each in self.files:
             version = re.sub(r"(-py3-none-any\.whl|\.tar\.gz)$", "", each.filename).split("-")[1]
-            pins.setdefault(f"{normalise(each.project)}=={version}", []).append(
-                f"--hash=sha256:{each.sha256}"
-            )
+            pins.setdefault(f"{normalise(each.project)}=={version}", []).append(f"--hash=sha256:{each.sha256}")
         return "".join(f"{pin} {' '.join(hashes)}\n" for pin, hashes in pins.items())
 
 

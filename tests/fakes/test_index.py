@@ -47,10 +47,7 @@ def test_a_wheel_records_every_file_with_its_hash():
     filename, data = build_wheel("My.Project", "1.0", size_bytes=5000)
     assert filename == "my_project-1.0-py3-none-any.whl"
     wheel = zipfile.ZipFile(io.BytesIO(data))
-    rows = {
-        row[0]: row[1:]
-        for row in csv.reader(io.StringIO(wheel.read("my_project-1.0.dist-info/RECORD").decode()))
-    }
+    rows = {row[0]: row[1:] for row in csv.reader(io.StringIO(wheel.read("my_project-1.0.dist-info/RECORD").decode()))}
     assert set(rows) == set(wheel.namelist())
     for path, (recorded, size) in rows.items():
         if not path.endswith("/RECORD"):

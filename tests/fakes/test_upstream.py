@@ -80,9 +80,7 @@ async def connect(upstream: FakeUpstream) -> Raw:
     return await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", upstream.port), Raw())
 
 
-async def fetch(
-    upstream: FakeUpstream, path: str, *fields: str, method: str = "GET"
-) -> tuple[bytes, bytes, Raw]:
+async def fetch(upstream: FakeUpstream, path: str, *fields: str, method: str = "GET") -> tuple[bytes, bytes, Raw]:
     """Ask once, on a connection that is to close behind the answer; returns head, body and the connection."""
     client = await connect(upstream)
     client.ask(path, "Connection: close", *fields, method=method)

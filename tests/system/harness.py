@@ -137,8 +137,7 @@ class Server(Process):
         self.cache = folder / "cache"
         ours = {"server": {"host": "127.0.0.1", "port": self.port}, "cache": {"dir": str(self.cache)}}
         self.settings = {
-            section: {**ours.get(section, {}), **settings.get(section, {})}
-            for section in {**ours, **settings}
+            section: {**ours.get(section, {}), **settings.get(section, {})} for section in {**ours, **settings}
         }
         self.environment = dict(environment or {})
         self._options = list(options)
@@ -313,9 +312,7 @@ def pip_install(python: Path, index_url: str, target: Path, *arguments: str | Pa
     return run_pip(python, "install", *where, *arguments)
 
 
-def run_uv(
-    *arguments: str | Path, environment: Mapping[str, str] | None = None, timeout: float = 180
-) -> Finished:
+def run_uv(*arguments: str | Path, environment: Mapping[str, str] | None = None, timeout: float = 180) -> Finished:
     """Run uv, untouched by this machine's settings of uv."""
     ours = scrubbed_environment(UV_NO_CONFIG="1", UV_PYTHON_DOWNLOADS="never", **(environment or {}))
     return _run([_SCRIPTS / "uv", *arguments], ours, timeout)

@@ -79,11 +79,7 @@ def test_hashes_are_required_and_agree(index, serve_index, bare_python, tmp_path
     requirements.write_text(index.requirements())
     options = ["--require-hashes", "-r", requirements]
     target = tmp_path / "target"
-    done = (
-        pip_install(bare_python, url, target, *options)
-        if installer == "pip"
-        else uv_install(url, target, *options)
-    )
+    done = pip_install(bare_python, url, target, *options) if installer == "pip" else uv_install(url, target, *options)
     assert done.returncode == 0, done.stdout + done.stderr
     assert installed(target, "tree") == "2.0"
 
@@ -102,9 +98,7 @@ def test_settings_of_the_machine_do_not_reach_the_installers(bare_python, monkey
     for name in ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "PIPCACHE_CACHE_DIR", "HTTPS_PROXY", "http_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     names = scrubbed_environment(PIP_NO_INPUT="1")
-    assert not {"PIP_INDEX_URL", "UV_DEFAULT_INDEX", "PIPCACHE_CACHE_DIR", "HTTPS_PROXY", "http_proxy"} & set(
-        names
-    )
+    assert not {"PIP_INDEX_URL", "UV_DEFAULT_INDEX", "PIPCACHE_CACHE_DIR", "HTTPS_PROXY", "http_proxy"} & set(names)
     assert names["PIP_NO_INPUT"] == "1"
     assert "index-url" not in run_pip(bare_python, "config", "list").stdout
     assert run_uv("--version").stdout.startswith("uv ")
