@@ -135,8 +135,9 @@ class Help(Leaf):
 
 
 def _address(request: Request) -> tuple[str, str]:
-    """The scheme and ``host:port`` that the client used, as far as it says."""
-    scheme = "https" if request.isSecure() else "http"
+    """The scheme and ``host:port`` that the client used, as far as it, or a reverse proxy before us, says."""
+    forwarded = request.requestHeaders.getRawHeaders(b"x-forwarded-proto", [])
+    scheme = "https" if request.isSecure() or forwarded == [b"https"] else "http"
     hosts = request.requestHeaders.getRawHeaders(b"host", [])
     if hosts and hosts[0]:
         return scheme, hosts[0].decode("latin-1")
@@ -147,8 +148,10 @@ def _address(request: Request) -> tuple[str, str]:
 def _help_page(scheme: str, authority: str) -> str:
     index = f"{scheme}://{authority}/simple/"
     host = authority.rpartition(":")[0] if ":" in authority.rpartition("]")[2] else authority
-    trusted_option = f" --trusted-host {host}" if scheme == "http" else ""
-    trusted_line = f"\ntrusted-host = {host}" if scheme == "http" else ""
+    # pip trusts the machine it runs on, and whoever shows a certificate
+    wants_trust = scheme == "http" and not host.strip("[]").startswith(_LOOPBACK)
+    trusted_option = f" --trusted-host {host}" if wants_trust else ""
+    trusted_line = f"\ntrusted-host = {host}" if wants_trust else ""
     recipes = (
         _Recipe("pip, once", f"pip install --index-url {index}{trusted_option} flask"),
         _Recipe("pip, always (pip.conf)", f"[global]\nindex-url = {index}{trusted_line}"),
@@ -161,6 +164,8 @@ def _help_page(scheme: str, authority: str) -> str:
     return _HELP.format(recipes=shown)
 
 
+_LOOPBACK = ("localhost", "127.", "::1")
+
 _HELP = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -168,12 +173,12 @@ _HELP = """<!DOCTYPE html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>pipcache</title>
 <style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem; color: #1b1f24;
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 48rem; margin: 2rem auto; padding: 0 1rem; color: #1b1f24;
   background: #fff; }}
 h1 {{ margin-bottom: 0; }}
 h2 {{ font-size: 1rem; margin: 1.5rem 0 .3rem; }}
 pre {{ background: #f3f4f6; border: 1px solid #d8dce1; border-radius: 6px; padding: .6rem .8rem; margin: 0;
-  overflow-x: auto; }}
+  white-space: pre-wrap; overflow-wrap: anywhere; }}
 a {{ color: #0b5cad; }}
 @media (prefers-color-scheme: dark) {{
   body {{ color: #e6e8eb; background: #16191d; }}
@@ -186,7 +191,7 @@ a {{ color: #0b5cad; }}
 <h1>pipcache</h1>
 <p>A caching proxy for Python packages. Point your installer here, and what it downloads is downloaded once.</p>
 {recipes}
-<p>See <a href="health">what this server is doing</a>, or <a href="simple/">the projects it can serve</a>.</p>
+<p>See <a href="health">what this server is doing</a>.</p>
 </body>
 </html>
 """
