@@ -19,7 +19,9 @@ class Files:
 
     def make_folders(self, path: Path) -> None:
         """Make the folder and those above it that are missing."""
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.parent.exists():
+            self.make_folders(path.parent)  # `parents=True` would give these the mode of the umask
+        path.mkdir(mode=0o700, exist_ok=True)
 
     def create(self, path: Path) -> int:
         """A descriptor for reading and writing of a file that did not exist before."""

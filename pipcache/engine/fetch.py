@@ -14,6 +14,8 @@ more once bytes were let go, and when the last follower leaves there is nobody t
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from attrs import frozen
 from twisted.internet.defer import Deferred
 
@@ -29,6 +31,7 @@ class Expected:
     """What is known of a body before it comes.
 
     ``digest``: what the index promised. ``max_kept_bytes``: a body that turns out longer is passed on, not kept.
+    ``grown`` is told the size of a body of unknown length as it grows.
     ``max_bytes``: one that turns out longer is refused. ``is_held_whole``: it is needed whole in the end, so where it has
     no file it is held in memory, up to ``max_bytes``.
     """
@@ -37,6 +40,7 @@ class Expected:
     max_kept_bytes: int | None = None
     max_bytes: int | None = None
     is_held_whole: bool = False
+    grown: Callable[[int], None] | None = None
 
 
 class Fetch:
@@ -146,6 +150,8 @@ class Fetch:
                 follower.offered(offset, data)
         if self._needs_followers and not self._is_over:
             self._hold_back()
+        elif self.length is None and self._expected.grown is not None:
+            self._expected.grown(self.body.size)
 
     def ended(self, length_was_known: bool) -> None:
         """Upstream says that this was all: see whether it is right."""

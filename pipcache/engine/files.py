@@ -168,7 +168,7 @@ class Files:
         fetch = Fetch(
             asked.response,
             self._holdings.receive(key, asked.response.length),
-            Expected(digest=digest, max_kept_bytes=most),
+            Expected(digest=digest, max_kept_bytes=most, grown=partial(self._holdings.grown, key)),
         )
         etag = f'"{digest.hex[:32]}"' if digest else f'"{self._token(16)}"'
         return Incoming(fetch, asked, etag, storable(asked.response.fields))

@@ -181,6 +181,12 @@ class Holdings:
             self._events.storage_failed(body.failure)
         return body
 
+    def grown(self, key: CacheKey, size_bytes: int) -> None:
+        """A body of unknown length has become so long: promise it that much, or nothing once it is too big to keep."""
+        self.catalog.reserve(key.digest, size_bytes if size_bytes <= self.max_kept_bytes else 0)
+        if self.catalog.is_over_high(self._limits):
+            self._when_crowded()
+
     def received(self, key: CacheKey) -> None:
         """The body of ``receive`` is published, or given up."""
         self.catalog.release(key.digest)

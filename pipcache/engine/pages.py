@@ -71,9 +71,10 @@ class FetchedPage:
 
 @define
 class _Look:
-    """When a project's page was last fetched, and what came of it."""
+    """When a project's page was last fetched, by what attempt, and what came of it."""
 
     at: float
+    attempt: Attempt
     error: PipcacheError | None = None
 
 
@@ -146,7 +147,11 @@ class Pages:
             if look.error is not None:
                 raise look.error
             return None
-        page = await (fetching.wait() if fetching else self._fetch(route, key, attempt))
+        try:
+            page = await (fetching.wait() if fetching else self._fetch(route, key, attempt))
+        finally:
+            if key.digest in self._looks:
+                attempt.silent |= self._looks[key.digest].attempt.silent  # also where somebody else's request met it
         file = page.formed.files.get(path)
         return Located(file, page.stored.upstream) if file else None
 
@@ -201,7 +206,7 @@ class Pages:
 
     async def _run(self, route: Route, key: CacheKey, attempt: Attempt, fetching: Waiters[FetchedPage]) -> None:
         """Fetch a page, give it to all, keep it. Every end is told to the waiters; never fails itself."""
-        look = self._looks[key.digest] = _Look(self._seconds())
+        look = self._looks[key.digest] = _Look(self._seconds(), attempt)
         self._looks.move_to_end(key.digest)
         while len(self._looks) > _REMEMBERED_PAGES:
             self._looks.popitem(last=False)

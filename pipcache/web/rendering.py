@@ -21,6 +21,7 @@ from pipcache.engine.outcome import Outcome
 from pipcache.rules.errors import PipcacheError
 from pipcache.rules.fields import Fields
 
+_PASSED: Fields = (("x-cache-status", "MISS"), ("via", "1.1 pipcache"))
 SERVER = f"pipcache/{__version__}".encode()
 
 
@@ -38,7 +39,7 @@ async def _answer(
         outcome = await coming
     except PipcacheError as error:
         if presence.is_there:
-            send_text(request, error.status, str(error))
+            send_text(request, error.status, str(error), _PASSED)
         return
     except Exception:
         events.crashed("answering a request")
