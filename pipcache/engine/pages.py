@@ -22,7 +22,7 @@ from pipcache.engine.interfaces import Events, InThread
 from pipcache.engine.outcome import BytesBody, Outcome, Request, outcome_of_stored
 from pipcache.engine.upstreams import Asked, Attempt, Candidate, Manner, Upstreams
 from pipcache.engine.waiters import Waiters
-from pipcache.rules.errors import PipcacheError
+from pipcache.rules.errors import NotServed, PipcacheError
 from pipcache.rules.fields import Fields, get
 from pipcache.rules.key import CacheKey
 from pipcache.rules.meta import StoredResponse
@@ -145,7 +145,7 @@ class Pages:
         look = self._looks.get(key.digest)
         if fetching is None and look is not None and self._seconds() - look.at < LOOK_AGAIN_SECONDS:
             if look.error is not None:
-                raise look.error
+                raise NotServed(look.error.status, str(look.error))  # one error for all would collect their tracebacks
             return None
         try:
             page = await (fetching.wait() if fetching else self._fetch(route, key, attempt))
