@@ -46,6 +46,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def twistd_of(python: Path | None = None) -> list[str | Path]:
+    """Return the words that start twistd: this environment's script, or twistd as another interpreter has it."""
+    if python is None:
+        return [_SCRIPTS / "twistd"]
+    return [python, "-c", "import sys; sys.argv[0] = 'twistd'; from twisted.scripts.twistd import run; run()"]
+
+
 class Process:
     """A process with its output in a file; leaving the `with` kills it where it still runs."""
 
@@ -122,6 +129,7 @@ class Server(Process):
         environment: Mapping[str, str] | None = None,
         options: Sequence[str] = (),
         use_tac: bool = False,
+        python: Path | None = None,
     ) -> None:
         """Prepare, but start nothing.
 
@@ -131,6 +139,7 @@ class Server(Process):
             environment: more variables for the process.
             options: more options of `twistd pipcache`.
             use_tac: start `pipcache.tac`, which finds the settings in its working directory, not the plugin.
+            python: of the environment whose installed pipcache is started; None: this checkout is.
         """
         super().__init__(folder, "pipcache")
         self.port = free_port()
@@ -142,6 +151,7 @@ class Server(Process):
         self.environment = dict(environment or {})
         self._options = list(options)
         self._use_tac = use_tac
+        self._python = python
 
     def __enter__(self) -> Self:
         """Start, and wait until the program answers."""
@@ -167,13 +177,14 @@ class Server(Process):
         self.folder.mkdir(parents=True, exist_ok=True)
         config = self.folder / "pipcache.yaml"
         config.write_text(yaml.safe_dump(self.settings))
-        twistd = [_SCRIPTS / "twistd", "--nodaemon", "--pidfile="]
+        twistd = [*twistd_of(self._python), "--nodaemon", "--pidfile="]
         if self._use_tac:
             command = [*twistd, "--python", TOP / "pipcache.tac", *self._options]
         else:
             command = [*twistd, "pipcache", "--config", config, *self._options]
         # PYTHONPATH, so that this checkout is what runs, whether or not it is installed
-        environment = scrubbed_environment(PYTHONPATH=str(TOP), PYTHONUNBUFFERED="1", **self.environment)
+        where = {"PYTHONPATH": str(TOP)} if self._python is None else {"PYTHONSAFEPATH": "1"}
+        environment = scrubbed_environment(PYTHONUNBUFFERED="1", **where, **self.environment)
         self.spawn([str(word) for word in command], environment, self.folder)
 
     def start(self, tries: int = 300) -> None:
