@@ -111,16 +111,21 @@ class PipcacheService(Service):
             program.pool.stop()  # joins what is still syncing
 
     async def _drained(self) -> None:
-        """Wait until no transfer is in progress, but not for ever."""
-        idle = self._program.root.when_idle()
-        timer = self._reactor.callLater(DRAIN_SECONDS, idle.cancel)
+        """Wait until no transfer is in progress and all is sent, but not for ever: then break what is left."""
+        finishing = Deferred.fromCoroutine(self._finish_transfers())
+        timer = self._reactor.callLater(DRAIN_SECONDS, finishing.cancel)
         try:
-            await idle
+            await finishing
         except CancelledError:
             self._log.warn("transfers still in progress after {seconds:g} s are cut", seconds=DRAIN_SECONDS)
+            await self._program.site.abort()
         finally:
             if timer.active():
                 timer.cancel()
+
+    async def _finish_transfers(self) -> None:
+        await self._program.root.when_idle()
+        await self._program.site.close()
 
     def _listening(self, port: IListeningPort) -> None:
         self.port = port

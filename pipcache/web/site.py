@@ -7,9 +7,12 @@ is not used, as it decodes what must be refused.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request, Site
 
@@ -81,16 +84,72 @@ class Root(Resource):
 
 
 class PipcacheSite(Site):
-    """A site without a server-side session, form parsing or tracebacks in its pages."""
+    """A site without a server-side session, form parsing or tracebacks in its pages; it knows who is connected."""
 
     displayTracebacks = False
     noisy = False
 
     def __init__(self, root: Root) -> None:
         super().__init__(root, timeout=IDLE_SECONDS, parsePOSTFormSubmission=False)  # type: ignore[arg-type]
+        self.protocol = _Channel  # type: ignore[assignment]
+        self._channels: set[_Channel] = set()
+        self._empty: list[Deferred[None]] = []
+
+    def close(self) -> Deferred[None]:
+        """Close every connection behind the bytes that are still to be sent; fires when all are closed."""
+        for channel in tuple(self._channels):
+            channel.loseConnection()
+        return self._when_empty()
+
+    def abort(self) -> Deferred[None]:
+        """Break every connection, so that nobody takes what was sent for the whole; fires when all are closed."""
+        for channel in tuple(self._channels):
+            cast(Any, channel.transport).abortConnection()
+        return self._when_empty()
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """HTTP/1.1 alone: a body of unknown length must be breakable, which is a matter of connections."""
+        return [b"http/1.1"]
+
+    def opened(self, channel: _Channel) -> None:
+        """A client has connected."""
+        self._channels.add(channel)
+
+    def closed(self, channel: _Channel) -> None:
+        """It is connected no more."""
+        self._channels.discard(channel)
+        self._tell_if_empty()
+
+    def _when_empty(self) -> Deferred[None]:
+        empty: Deferred[None] = Deferred()
+        self._empty.append(empty)
+        self._tell_if_empty()
+        return empty
+
+    def _tell_if_empty(self) -> None:
+        if not self._channels:
+            empty, self._empty = self._empty, []
+            for waiter in empty:
+                waiter.callback(None)
 
     def log(self, request: Request) -> None:  # type: ignore[override]
         """Nothing: Twisted's line would carry query strings. What was fetched is told by ``Events``."""
+
+
+class _Channel(HTTPChannel):
+    """One client's connection, which the site is told of."""
+
+    site: PipcacheSite
+
+    def connectionMade(self) -> None:
+        """A client is there."""
+        super().connectionMade()  # type: ignore[no-untyped-call]
+        self.site.opened(self)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """It has left, or was sent away."""
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+        self.site.closed(self)
 
 
 def _refusal(method: bytes) -> Sentence:
