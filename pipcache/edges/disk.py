@@ -23,7 +23,7 @@ from attrs import evolve, frozen
 
 from pipcache.edges.body import GrowingBody, Part, StoredBody
 from pipcache.edges.files import Files
-from pipcache.rules.errors import StorageError
+from pipcache.rules.errors import ConfigError, StorageError
 from pipcache.rules.key import CacheKey
 from pipcache.rules.meta import (
     LAYOUT_VERSION,
@@ -98,7 +98,8 @@ class DiskStore:
         """Make the directory ready, or say why it is not.
 
         Raises:
-            StorageError: it cannot be made, read or written, or another version of the layout lies in it.
+            StorageError: it cannot be made, read or written; it may be later.
+            ConfigError: another version of the layout lies in it; nothing of it is touched.
         """
         try:
             self._files.make_folders(self.root / "tmp")
@@ -115,7 +116,7 @@ class DiskStore:
                 f"give user {os.getuid()} the right to write it, or set cache.dir to another"
             ) from error
         if found != LAYOUT_VERSION:
-            raise StorageError(
+            raise ConfigError(
                 f"the cache directory {self.root} has layout version {found!r}, this program knows {LAYOUT_VERSION}; "
                 "set cache.dir to another directory, or empty this one"
             )

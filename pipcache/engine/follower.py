@@ -132,7 +132,9 @@ class BodyFollower:
         if self._is_closed:
             return
         if self._stop is not None:
-            is_done = self.position >= self._stop and (self._source.is_whole or self._stop <= self._source.available)
+            # an empty body has come when nothing has, so it is done only when it is known to be right
+            has_come = 0 < self._stop <= self._source.available
+            is_done = self.position >= self._stop and (self._source.is_whole or has_come)
         else:
             is_done = self._source.is_whole and self.position >= self._source.available
         if is_done:

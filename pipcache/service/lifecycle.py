@@ -10,6 +10,7 @@ Stop. No new connections; transfers in progress get ``DRAIN_SECONDS``; last uses
 from __future__ import annotations
 
 import os
+from threading import Thread
 from typing import Any, cast
 
 from twisted.application.service import Service
@@ -19,13 +20,12 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import LoopingCall
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pipcache.edges.logs import LoggedEvents, new_logger
 from pipcache.edges.pip_index import PipIndex, discover_pip_index, local_addresses
-from pipcache.rules.errors import StorageError
+from pipcache.rules.errors import ConfigError, StorageError
 from pipcache.rules.settings import Upstream
 from pipcache.rules.sites import UpstreamSite
 from pipcache.service.assemble import Program, assemble, site_of
@@ -33,6 +33,9 @@ from pipcache.service.configuration import Configuration, choose_cache_dir
 
 DRAIN_SECONDS = 10.0
 SWEEP_SECONDS = 30.0
+PIP_SECONDS = 3.0
+"""A pip that has not answered by then is asked on, while the other upstreams serve."""
+
 BACKLOG = 1024
 
 
@@ -75,7 +78,11 @@ class PipcacheService(Service):
             )
 
     def startService(self) -> None:
-        """Begin to answer."""
+        """Begin to answer.
+
+        Raises:
+            SystemExit: the cache directory is of another program, or another version of this one.
+        """
         super().startService()  # type: ignore[no-untyped-call]
         for warning in self._configuration.warnings:
             self._log.warn("{warning}", warning=warning)
@@ -86,6 +93,8 @@ class PipcacheService(Service):
             self._program.store.prepare()
         except StorageError as error:
             self._events.storage_failed(error)
+        except ConfigError as error:
+            raise SystemExit(f"pipcache: {error}") from None
         self._scanning = Deferred.fromCoroutine(self._program.janitor.scan())
         self._sweeping.start(SWEEP_SECONDS, now=False)
         Deferred.fromCoroutine(self._find_upstreams())
@@ -137,11 +146,16 @@ class PipcacheService(Service):
         sites: list[UpstreamSite] = []
         pip_index: PipIndex | None = None
         upstreams = self._settings.upstream.in_order
-        try:
-            if any(upstream.is_pip for upstream in upstreams):
-                pip_index = await deferToThreadPool(self._reactor, self._program.pool, self._ask_pip)
-        except Exception:
-            self._events.crashed("asking pip for its index")
+        if any(upstream.is_pip for upstream in upstreams):
+            others = tuple(site_of(upstream) for upstream in upstreams if not upstream.is_pip)
+            if others:
+                timer = self._reactor.callLater(PIP_SECONDS, self._program.upstreams.now_known, others)
+            try:
+                pip_index = await self._asked_pip()
+            except Exception:
+                self._events.crashed("asking pip for its index")
+            if others and timer.active():
+                timer.cancel()
         for upstream in upstreams:
             site = _site_of_pip(upstream, pip_index) if upstream.is_pip else site_of(upstream)
             if site is None:
@@ -154,6 +168,21 @@ class PipcacheService(Service):
                 sites.append(site)
         self._log.info("upstreams, in order: {names}", names=", ".join(site.name for site in sites) or "none")
         self._program.upstreams.now_known(tuple(sites))
+
+    def _asked_pip(self) -> Deferred[PipIndex | None]:
+        """What pip says, asked in a thread of its own: nobody waits for it at a stop, however long pip takes."""
+        asked: Deferred[PipIndex | None] = Deferred()
+
+        def ask() -> None:
+            try:
+                found = self._ask_pip()
+            except Exception:
+                self._reactor.callFromThread(asked.errback, Failure())
+            else:
+                self._reactor.callFromThread(asked.callback, found)
+
+        Thread(target=ask, name="pipcache-ask-pip", daemon=True).start()
+        return asked
 
     def _ask_pip(self) -> PipIndex | None:
         assert self.port is not None

@@ -41,7 +41,8 @@ def form_page(content: bytes, url: str, charset: str | None, project: str, upstr
         MalformedResponse: it is no simple page.
     """
     page = parse_project_page(content, url, charset)
-    return FormedPage(render_project_html(page, project, upstream_root), files_by_path(page, project, upstream_root))
+    files = files_by_path(page, project, upstream_root)
+    return FormedPage(render_project_html(page, project, files), files)
 
 
 def form_list(content: bytes, charset: str | None) -> FormedPage:

@@ -11,17 +11,18 @@ becomes markup here.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from html import escape
 
 from pipcache.simple.model import Attributes, DistributionFile, ProjectList, ProjectPage
-from pipcache.simple.rewrite import files_by_path, relative_href
+from pipcache.simple.rewrite import relative_href
 
 _PASSED_ON = re.compile(r"(?:data-[^\s\x00-\x1f\x7f\"'<>/=]+|rel|title|class|id)")
 _SPECIAL = re.compile(r"[&<>\"'\r]")
 _VERSION = "pypi:repository-version"
 
 
-def render_project_html(page: ProjectPage, project: str, upstream_root: str | None) -> bytes:
+def render_project_html(page: ProjectPage, project: str, files: Mapping[str, DistributionFile]) -> bytes:
     """A project's page in HTML, whose links lead through this proxy.
 
     Files that share a local path are one link, the first: what a page promises is what its link leads to.
@@ -29,17 +30,14 @@ def render_project_html(page: ProjectPage, project: str, upstream_root: str | No
     Args:
         page: what the upstream said.
         project: the normalised name of the page's project.
-        upstream_root: scheme, host and path prefix of the upstream that sent the page; None where it has
-        none.
+        files: the page's files by local path, as ``rewrite.files_by_path`` gives them.
 
     Returns:
         The whole document in UTF-8, the same for equal arguments.
     """
     here = f"/simple/{project}/"
     title = f"Links for {project}" if page.title is None else page.title
-    links = [
-        _anchor(relative_href(path, here), file) for path, file in files_by_path(page, project, upstream_root).items()
-    ]
+    links = [_anchor(relative_href(path, here), file) for path, file in files.items()]
     return _document(page.metas, title, links, page.comments)
 
 

@@ -87,6 +87,7 @@ def set_head(request: Request, status: int, fields: Fields) -> None:
     request.setResponseCode(status)
     headers = request.responseHeaders
     headers.removeHeader(b"content-type")
+    request.defaultContentType = None  # type: ignore[assignment]  # what upstream did not say we do not make up
     headers.setRawHeaders(b"server", [SERVER])
     for name, value in fields:
         headers.addRawHeader(name.encode("latin-1"), value.encode("latin-1"))

@@ -12,9 +12,15 @@ from hypothesis import strategies as st
 from pipcache.simple.model import Attributes, DistributionFile, ProjectList, ProjectPage
 from pipcache.simple.parse import parse_project_list, parse_project_page
 from pipcache.simple.render import render_list_html, render_project_html
+from pipcache.simple.rewrite import files_by_path
 
 ROOT = "https://mirror.example.org/pypi"
 HERE = "https://proxy.example.org/prefix/simple/foo/"
+
+
+def rendered(page: ProjectPage) -> bytes:
+    """The page as clients of the project ``foo`` get it."""
+    return render_project_html(page, "foo", files_by_path(page, "foo", ROOT))
 
 
 def page_of(*attributes: tuple[str, str | None], **fields: str) -> ProjectPage:
@@ -25,7 +31,7 @@ def page_of(*attributes: tuple[str, str | None], **fields: str) -> ProjectPage:
 
 def test_a_page_is_a_document_of_the_simple_api() -> None:
     """A doctype, the version, the title and one anchor a file, whose link is relative and has no query."""
-    assert render_project_html(page_of(("data-requires-python", ">=3.8"), fragment="sha256=ab"), "foo", ROOT) == (
+    assert rendered(page_of(("data-requires-python", ">=3.8"), fragment="sha256=ab")) == (
         b'<!DOCTYPE html>\n<html>\n<head>\n<meta charset="utf-8">\n'
         b'<meta name="pypi:repository-version" content="1.0">\n<title>Links for foo</title>\n</head>\n'
         b"<body>\n<h1>Links for foo</h1>\n"
@@ -62,14 +68,14 @@ def test_a_page_is_a_document_of_the_simple_api() -> None:
 )
 def test_attributes_are_passed_on(attribute: tuple[str, str | None], written: str) -> None:
     """Whatever an installer may read, with a value, an empty one or none; nothing that browsers obey."""
-    html = render_project_html(page_of(attribute), "foo", ROOT).decode()
+    html = rendered(page_of(attribute)).decode()
     assert f'a-1.whl"{written}>a-1.whl</a>' in html
 
 
 def test_metas_title_and_comments_are_kept() -> None:
     """What upstream says of the project comes in its order, with its version where it has one."""
     metas = (("pypi:project-status", 'x"y'), ("pypi:repository-version", "1.3"))
-    html = render_project_html(ProjectPage(metas, "Foo & co", ("SERIAL 123",)), "foo", ROOT).decode()
+    html = rendered(ProjectPage(metas, "Foo & co", ("SERIAL 123",))).decode()
     assert '<meta name="pypi:project-status" content="x&quot;y">\n<meta name="pypi:repository-version"' in html
     assert html.count("repository-version") == 1
     assert "<title>Foo &amp; co</title>" in html
@@ -80,7 +86,7 @@ def test_metas_title_and_comments_are_kept() -> None:
 def test_a_comment_stays_one(comment: str) -> None:
     """Nothing in a comment ends it early: what comes after is read as it was written."""
     page = ProjectPage(comments=(comment, "SERIAL 1"))
-    html = render_project_html(page, "foo", ROOT)
+    html = rendered(page)
     again = parse_project_page(html, HERE)
     assert len(again.comments) == 2
     assert again.comments[1] == "SERIAL 1"
@@ -90,7 +96,7 @@ def test_a_comment_stays_one(comment: str) -> None:
 def test_a_file_that_has_no_path_is_no_link() -> None:
     """A page whose links are all dropped is still a page."""
     page = ProjectPage(files=(DistributionFile("a/b.whl", "https://files.example.org/a%2Fb.whl"),))
-    html = render_project_html(page, "foo", ROOT)
+    html = rendered(page)
     assert b"<a" not in html
     assert parse_project_page(html, HERE).files == ()
 
@@ -127,7 +133,7 @@ def distribution_files(draw: st.DrawFn) -> DistributionFile:
 def test_a_page_says_what_upstream_said(files: list[DistributionFile], title: str) -> None:
     """Rendered and read again, a page has its files with all that they say; only URLs are ours."""
     page = ProjectPage((("pypi:repository-version", "1.2"),), title, ("SERIAL 1",), tuple(files))
-    again = parse_project_page(render_project_html(page, "foo", ROOT), HERE)
+    again = parse_project_page(rendered(page), HERE)
     assert all(file.url.startswith("https://proxy.example.org/prefix/") for file in again.files)
     assert evolve(again, files=()) == evolve(page, files=())
     assert [evolve(file, url="") for file in again.files] == [evolve(file, url="") for file in page.files]
@@ -145,6 +151,6 @@ def test_pythons_own_parser_reads_the_same(attributes: Attributes, fragment: str
 
     page = page_of(*attributes, fragment=fragment)
     page = evolve(page, files=(evolve(page.files[0], text=text),))
-    Anchors().feed(render_project_html(page, "foo", ROOT).decode())
+    Anchors().feed(rendered(page).decode())
     href = "../../packages/aa/a-1.whl" + (f"#{fragment}" if fragment else "")
     assert anchors == [{"href": href, **dict(attributes)}]

@@ -57,19 +57,21 @@ def recipes(html: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("host", "trusted"),
     [
-        ("localhost:8080", "localhost"),
+        ("localhost:8080", None),
+        ("127.0.0.1:8080", None),
         ("pypi.example.org", "pypi.example.org"),
         ("10.0.0.7:80", "10.0.0.7"),
-        ("[::1]:8080", "[::1]"),
+        ("[::1]:8080", None),
         ("[fd00::2]", "[fd00::2]"),
     ],
 )
 def test_recipes_name_the_address(host, trusted):
-    """Every recipe holds `http://<address>/simple/`; pip, which wants to be told, trusts the host without its port."""
+    """Every recipe holds `http://<address>/simple/`; pip is told to trust the host, where it does not do so anyway."""
     found = recipes(page(host))
     assert {name.split(",")[0] for name in found} == {"pip", "uv", "Poetry", "PDM"}
     assert all(f"http://{host}/simple/" in text for text in found.values())
-    assert f" --trusted-host {trusted} " in found["pip, once"]
+    command = found["pip, once"]
+    assert "--trusted-host" not in command if trusted is None else f" --trusted-host {trusted} " in command
 
 
 def test_files_that_are_shown_can_be_pasted():
@@ -109,5 +111,5 @@ def test_a_hostile_host_is_shown_as_text():
 def test_links_are_relative_and_nothing_is_loaded():
     """The page works behind any prefix and without any other host."""
     html = page("localhost:8080")
-    assert re.findall(r'(?:href|src)="([^"]*)"', html) == ["health", "simple/"]
+    assert re.findall(r'(?:href|src)="([^"]*)"', html) == ["health"]
     assert "url(" not in html
