@@ -5,6 +5,7 @@ A Deferred given to two waiters would share its chain of callbacks and its cance
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Generic, TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -17,7 +18,7 @@ class Waiters(Generic[T]):
     """A result that comes once, now or later, to everybody who asks."""
 
     def __init__(self) -> None:
-        self._waiting: list[Deferred[T]] = []
+        self._waiting: deque[Deferred[T]] = deque()
         self._outcome: tuple[T | None, Exception | None] | None = None
 
     @property
@@ -42,16 +43,14 @@ class Waiters(Generic[T]):
     def fire(self, result: T) -> None:
         """Give the result to all, present and future."""
         self._outcome = (result, None)
-        waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
-            waiter.callback(result)
+        while self._waiting:  # one that is told may cancel another
+            self._waiting.popleft().callback(result)
 
     def fail(self, error: Exception) -> None:
         """Tell all, present and future, that there will be none."""
         self._outcome = (None, error)
-        waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
-            waiter.errback(Failure(error))
+        while self._waiting:
+            self._waiting.popleft().errback(Failure(error))
 
     def _waiting_no_more(self, waiter: Deferred[T]) -> None:
         if waiter in self._waiting:

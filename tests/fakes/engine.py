@@ -1,0 +1,444 @@
+"""Stand-ins for what surrounds the engine: upstreams, clients, the disk's threads, and those who watch.
+
+Nothing here opens a socket or waits. An upstream's response is steered byte by byte by the test; a client's sink can
+pause, resume and vanish, also inside its own `write`. What must hold at every moment is asserted on the spot: nothing is
+written to a sink that is paused or over, nothing is asked of a response that is through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from itertools import count
+from pathlib import Path
+from typing import Any, TypeVar
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from pipcache.edges.body import GrowingBody, Part
+from pipcache.edges.files import Files
+from pipcache.engine.follower import BodyFollower
+from pipcache.engine.interfaces import BodySource, Clock
+from pipcache.rules.errors import PipcacheError, UpstreamError
+from pipcache.rules.fields import Fields
+from pipcache.rules.sites import BodyReceiver, UpstreamRequest, UpstreamSite
+
+T = TypeVar("T")
+
+
+def begin(coming: Awaitable[T]) -> Deferred[T]:
+    """A coroutine, begun."""
+
+    async def run() -> T:
+        return await coming
+
+    return Deferred.fromCoroutine(run())
+
+
+def result_of(deferred: Deferred[T]) -> T:
+    """The result that is there; raises the error that is there, or fails the test when there is none yet."""
+    outcome: list[Any] = []
+    deferred.addBoth(outcome.append)
+    assert outcome, "it is still waiting"
+    if isinstance(outcome[0], Failure):
+        outcome[0].raiseException()
+    return outcome[0]  # type: ignore[no-any-return]
+
+
+def is_waiting(deferred: Deferred[Any]) -> bool:
+    """Whether there is neither a result nor an error yet."""
+    return not deferred.called
+
+
+class FakeResponse:
+    """An upstream's response; the test gives its bytes and its end."""
+
+    def __init__(self, status: int = 200, length: int | None = None, fields: Fields = (), url: str = "") -> None:
+        self.status = status
+        self.length = length
+        self.fields = fields
+        self.url = url
+        self.receiver: BodyReceiver | None = None
+        self.is_paused = False
+        self.is_abandoned = False
+        self.is_over = False
+        self.pauses = 0
+        self.on_resume: Callable[[], None] | None = None
+
+    def deliver(self, receiver: BodyReceiver) -> None:
+        assert self.receiver is None, "delivered twice"
+        assert not self.is_abandoned, "delivered after it was abandoned"
+        self.receiver = receiver
+
+    def pause(self) -> None:
+        assert not self.is_over, "paused after its end"
+        assert not self.is_paused, "paused twice"
+        self.is_paused = True
+        self.pauses += 1
+
+    def resume(self) -> None:
+        assert not self.is_over, "resumed after its end"
+        assert self.is_paused, "resumed though it was not paused"
+        self.is_paused = False
+        if self.on_resume is not None:
+            self.on_resume()
+
+    def abandon(self) -> None:
+        assert not self.is_over, "abandoned after its end"
+        assert not self.is_abandoned, "abandoned twice"
+        self.is_abandoned = True
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether its connection is free again: it was read to its end, or given up."""
+        return self.is_over or self.is_abandoned
+
+    def give(self, data: bytes) -> None:
+        """Send these bytes; like a connection, it can have some under way when it is paused."""
+        assert self.receiver is not None, "nobody takes the body"
+        if not self.is_abandoned:
+            self.receiver.received(data)
+
+    def end(self, *, length_was_known: bool = True) -> None:
+        """Say that this was all."""
+        assert self.receiver is not None, "nobody takes the body"
+        if not self.is_settled:
+            self.is_over = True
+            self.receiver.ended(length_was_known)
+
+    def fail(self, error: UpstreamError) -> None:
+        """Break off."""
+        assert self.receiver is not None, "nobody takes the body"
+        if not self.is_settled:
+            self.is_over = True
+            self.receiver.failed(error)
+
+    def give_all(self, body: bytes, chunk_bytes: int = 1 << 16) -> None:
+        """Send a whole body in chunks, and its end."""
+        for start in range(0, len(body), chunk_bytes):
+            self.give(body[start : start + chunk_bytes])
+        self.end()
+
+
+@define
+class Sent:
+    """A request that the engine sent, and its answer to come."""
+
+    request: UpstreamRequest
+    answer: Deferred[Any]
+
+
+class FakeClient:
+    """Holds every request until the test answers it."""
+
+    def __init__(self) -> None:
+        self.sent: list[Sent] = []
+        self.responses: list[FakeResponse] = []
+        self.page_sites: tuple[UpstreamSite, ...] = ()
+
+    def send(self, request: UpstreamRequest) -> Deferred[Any]:
+        self.sent.append(Sent(request, Deferred()))
+        return self.sent[-1].answer
+
+    def allow_pages_from(self, sites: tuple[UpstreamSite, ...]) -> None:
+        self.page_sites = sites
+
+    @property
+    def urls(self) -> list[str]:
+        """What was asked for, in order."""
+        return [sent.request.url for sent in self.sent]
+
+    @property
+    def waiting(self) -> list[str]:
+        """What was asked for and has no answer yet."""
+        return [sent.request.url for sent in self.sent if not sent.answer.called]
+
+    def answer(self, status: int = 200, length: int | None = None, fields: Fields = (), url: str = "") -> FakeResponse:
+        """Answer the oldest request that waits, or the one for this URL; the body is the test's to send."""
+        sent = self._next(url)
+        response = FakeResponse(status, length, fields, sent.request.url)
+        self.responses.append(response)
+        sent.answer.callback(response)
+        return response
+
+    def answer_whole(self, body: bytes, fields: Fields = (), url: str = "") -> FakeResponse:
+        """Answer with 200 and the whole body."""
+        response = self.answer(200, len(body), fields, url)
+        response.give_all(body)
+        return response
+
+    def refuse(self, error: Exception, url: str = "") -> None:
+        """Let a request come to nothing."""
+        self._next(url).answer.errback(error)
+
+    def _next(self, url: str) -> Sent:
+        found = [sent for sent in self.sent if not sent.answer.called and url in ("", sent.request.url)]
+        assert found, f"no request waits for an answer {url}"
+        return found[0]
+
+
+class RecordedEvents:
+    """`Events` as a list of names with what was told; exceptions that were bugs are kept too."""
+
+    def __init__(self) -> None:
+        self.all: list[tuple[Any, ...]] = []
+        self.crashes: list[Failure] = []
+
+    def of(self, name: str) -> list[tuple[Any, ...]]:
+        """What was told under this name, without the name."""
+        return [event[1:] for event in self.all if event[0] == name]
+
+    def fetched(self, path: str, upstream: str, size_bytes: int, seconds: float) -> None:
+        self.all.append(("fetched", path, upstream, size_bytes, seconds))
+
+    def upstream_failed(self, upstream: str, path: str, error: PipcacheError) -> None:
+        self.all.append(("upstream_failed", upstream, path, error))
+
+    def fetch_broke(self, path: str, upstream: str, error: PipcacheError) -> None:
+        self.all.append(("fetch_broke", path, upstream, error))
+
+    def storage_failed(self, error: PipcacheError) -> None:
+        self.all.append(("storage_failed", error))
+
+    def storage_works(self) -> None:
+        self.all.append(("storage_works",))
+
+    def evicted(self, entries: int, freed_bytes: int, short_bytes: int) -> None:
+        self.all.append(("evicted", entries, freed_bytes, short_bytes))
+
+    def scanned(self, entries: int, size_bytes: int, seconds: float) -> None:
+        self.all.append(("scanned", entries, size_bytes, seconds))
+
+    def crashed(self, doing: str) -> None:
+        self.all.append(("crashed", doing))
+        self.crashes.append(Failure())
+
+
+class Sink:
+    """One client's response; `on_write` runs inside each write, with the number of writes so far."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.writes: list[bytes] = []
+        self.end: str | None = None
+        self.is_paused = False
+        self.is_gone = False
+        self.follower: BodyFollower | None = None
+        self.on_write: Callable[[int], None] | None = None
+
+    def follow(self, source: BodySource, clock: Clock, start: int = 0, stop: int | None = None) -> BodyFollower:
+        """Be written to from this source from now on."""
+        self.follower = BodyFollower(source, self, clock, start, stop)
+        self.follower.begin()
+        return self.follower
+
+    def write(self, data: bytes) -> None:
+        assert data, "an empty write"
+        assert not self.is_paused, "written to while paused"
+        assert not self.is_gone, "written to after it left"
+        assert self.end is None, "written to after its end"
+        self.data += data
+        self.writes.append(data)
+        if self.on_write is not None:
+            self.on_write(len(self.writes))
+
+    def finish(self) -> None:
+        self._over("finished")
+
+    def abort(self) -> None:
+        self._over("aborted")
+
+    def pause(self) -> None:
+        """Have no more room."""
+        assert self.follower is not None
+        self.is_paused = True
+        self.follower.pauseProducing()
+
+    def resume(self) -> None:
+        """Have room again."""
+        assert self.follower is not None
+        self.is_paused = False
+        self.follower.resumeProducing()
+
+    def vanish(self) -> None:
+        """Be gone."""
+        assert self.follower is not None
+        self.is_gone = True
+        self.follower.stopProducing()
+
+    def _over(self, how: str) -> None:
+        assert not self.is_gone, f"{how} after it left"
+        assert self.end is None, f"{how} after it was {self.end}"
+        self.end = how
+
+
+class Threads:
+    """`InThread` in this thread: at once, or, while `is_held`, when the test says so."""
+
+    def __init__(self) -> None:
+        self.is_held = False
+        self.calls = 0
+        self._waiting: list[Callable[[], None]] = []
+
+    def __call__(self, function: Callable[[], T], /) -> Deferred[T]:
+        self.calls += 1
+        result: Deferred[T] = Deferred()
+
+        def run() -> None:
+            try:
+                value = function()
+            except Exception as error:
+                result.errback(Failure(error))
+            else:
+                result.callback(value)
+
+        if self.is_held:
+            self._waiting.append(run)
+        else:
+            run()
+        return result
+
+    def let_go(self) -> None:
+        """Run what was held, and from now on everything at once."""
+        self.is_held = False
+        while self._waiting:
+            self._waiting.pop(0)()
+
+
+class MemoryFiles(Files):
+    """Parts in memory, for bodies alone; `room_bytes` is what the disk takes before every write fails."""
+
+    def __init__(self, room_bytes: int | None = None) -> None:
+        self.room_bytes = room_bytes
+        self.is_readable = True
+        self.open_parts: dict[int, bytearray] = {}
+        self.closes = 0
+        self.unlinked = 0
+        self._descriptors = count(1000)
+
+    def grow(self) -> GrowingBody:
+        """A body with a part."""
+        descriptor = next(self._descriptors)
+        self.open_parts[descriptor] = bytearray()
+        return GrowingBody(self, Part(Path(f"{descriptor}.part"), descriptor))
+
+    def window(self) -> GrowingBody:
+        """A body without one."""
+        return GrowingBody(self, None)
+
+    def write(self, descriptor: int, data: bytes | memoryview) -> int:
+        part = self.open_parts[descriptor]
+        taken = len(data) if self.room_bytes is None else min(len(data), self.room_bytes - len(part))
+        if taken == 0:
+            raise OSError(28, "No space left on device")
+        part += data[:taken]
+        return taken
+
+    def read_at(self, descriptor: int, offset: int, count: int) -> bytes:
+        if not self.is_readable:
+            raise OSError(5, "Input/output error")
+        return bytes(self.open_parts[descriptor][offset : offset + count])
+
+    def unlink(self, path: Path) -> None:
+        self.unlinked += 1
+
+    def close(self, descriptor: int) -> None:
+        self.closes += 1
+        del self.open_parts[descriptor]
+
+
+class FullDisk(Files):
+    """The real files, of which any can be made to fail: name the calls in `broken`; `room_bytes` limits the writes."""
+
+    def __init__(self) -> None:
+        self.broken: set[str] = set()
+        self.room_bytes: int | None = None
+
+    def create(self, path: Path) -> int:
+        self._fail_if("create")
+        return super().create(path)
+
+    def make_folders(self, path: Path) -> None:
+        self._fail_if("make_folders")
+        super().make_folders(path)
+
+    def write(self, descriptor: int, data: bytes | memoryview) -> int:
+        self._fail_if("write")
+        if self.room_bytes is None:
+            return super().write(descriptor, data)
+        taken = min(self.room_bytes, len(data))
+        if taken == 0:
+            raise OSError(28, "No space left on device")
+        self.room_bytes -= taken
+        return super().write(descriptor, data[:taken])
+
+    def sync(self, descriptor: int) -> None:
+        self._fail_if("sync")
+
+    def rename(self, source: Path, target: Path) -> None:
+        self._fail_if("rename")
+        super().rename(source, target)
+
+    def read_at(self, descriptor: int, offset: int, count: int) -> bytes:
+        self._fail_if("read_at")
+        return super().read_at(descriptor, offset, count)
+
+    def _fail_if(self, call: str) -> None:
+        if call in self.broken:
+            raise OSError(28, "No space left on device")
+
+
+@define
+class Source:
+    """A body for a follower alone: what it may read, and what it did."""
+
+    content: bytes = b""
+    is_whole: bool = False
+    error: Exception | None = None
+    followers: list[Any] = field(factory=list)
+    reads: list[tuple[int, int]] = field(factory=list)
+    leaves: int = 0
+    takes: int = 0
+
+    @property
+    def available(self) -> int:
+        """All of it."""
+        return len(self.content)
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        self.reads.append((offset, count))
+        if self.error is not None:
+            raise self.error
+        return self.content[offset : offset + count]
+
+    def follow(self, follower: Any) -> None:
+        self.followers.append(follower)
+
+    def unwanted(self) -> None:
+        raise AssertionError("it is followed")
+
+    def leave(self, follower: Any) -> None:
+        self.leaves += 1
+        self.followers.remove(follower)
+
+    def taken(self) -> None:
+        self.takes += 1
+
+    def give(self, data: bytes) -> None:
+        """As a fetch does: more is there, then it is offered."""
+        offset = len(self.content)
+        self.content += data
+        for follower in tuple(self.followers):
+            follower.offered(offset, data)
+
+    def finish(self) -> None:
+        """It is whole."""
+        self.is_whole = True
+        for follower in tuple(self.followers):
+            follower.advanced()
+
+    def breaks(self) -> None:
+        """It will never be."""
+        for follower in tuple(self.followers):
+            follower.broken()
