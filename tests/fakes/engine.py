@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from attrs import define, field
+from twisted.internet import task
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
@@ -49,6 +50,17 @@ def result_of(deferred: Deferred[T]) -> T:
 def is_waiting(deferred: Deferred[Any]) -> bool:
     """Whether there is neither a result nor an error yet."""
     return not deferred.called
+
+
+class Turns(task.Clock):
+    """A clock that can take one turn of the reactor: what is due now, without what that makes due."""
+
+    def turn(self) -> None:
+        """Run what is due."""
+        for call in [call for call in self.calls if call.getTime() <= self.seconds()]:
+            self.calls.remove(call)
+            call.called = 1
+            call.func(*call.args, **call.kw)
 
 
 class FakeResponse:
