@@ -91,11 +91,11 @@ class GrowingBody:
         return bytes(self._window[start : start + count])
 
     def let_go(self, before: int) -> None:
-        """Forget window bytes below offset ``before``."""
-        surplus = before - self._window_start
+        """Forget window bytes below offset ``before``, which may be ahead of all that came."""
+        surplus = min(before, self.size) - self._window_start
         if surplus > 0:
             del self._window[:surplus]
-            self._window_start = before
+            self._window_start += surplus
 
     def discard(self) -> None:
         """Give up the file's name: it will not be published. Readers keep what they have open."""
