@@ -20,7 +20,7 @@ from attrs import frozen
 from twisted.internet.defer import Deferred
 
 from pipcache.engine.interfaces import Follower, GrowingBody, UpstreamResponse
-from pipcache.rules.errors import DigestMismatch, MalformedResponse, TruncatedBody, UpstreamError
+from pipcache.rules.errors import DigestMismatch, MalformedResponse, TruncatedBody, Unwanted, UpstreamError
 from pipcache.simple.digests import Digest, new_hasher
 
 WINDOW_BYTES = 1 << 18
@@ -46,7 +46,7 @@ class Expected:
 class Fetch:
     """The body of one upstream response: a ``BodyReceiver`` on one side, a ``BodySource`` on the other.
 
-    Whoever made it calls ``run`` once, and ``close`` when it needs the body no more; the body is closed when the followers
+    Whoever made it calls ``run`` once, and ``release`` when it needs the body no more; the body is closed when the followers
     have left too.
     """
 
@@ -74,12 +74,13 @@ class Fetch:
         """Take the body from upstream; returns when it is whole and right.
 
         Raises:
-            UpstreamError: it is not; every follower's client was broken off.
+            UpstreamError: it is not; every follower's client was broken off. ``Unwanted`` where there was none.
         """
-        if self._needs_followers and not self._followers:
-            self._end(TruncatedBody("nobody was there to take it"))
-        else:
-            self.response.deliver(self)
+        if not self._is_over:  # the last one may have left already
+            if self._needs_followers and not self._followers:
+                self._give_up(_unwanted())
+            else:
+                self.response.deliver(self)
         await self._ended
 
     @property
@@ -118,7 +119,7 @@ class Fetch:
         if follower in self._followers:
             self._followers.remove(follower)
         if self._needs_followers and not self._followers and not self._is_over:
-            self._give_up(TruncatedBody("the last client left, and the body cannot be kept"))
+            self._give_up(_unwanted())
         self.taken()
         self._close_if_unread()
 
@@ -127,7 +128,7 @@ class Fetch:
         if self.body.window_bytes == 0 or self._expected.is_held_whole or not self._followers:
             return
         self.body.let_go(min(follower.position for follower in self._followers))
-        if self._is_paused and self.body.window_bytes <= WINDOW_BYTES // 2:
+        if self._is_paused and not self._is_over and self.body.window_bytes <= WINDOW_BYTES // 2:
             self._is_paused = False
             self.response.resume()
 
@@ -187,10 +188,11 @@ class Fetch:
 
     def _hold_back(self) -> None:
         if not self._followers:
-            self._give_up(TruncatedBody("the last client left, and the body cannot be kept"))
+            self._give_up(_unwanted())
             return
         self.body.let_go(min(follower.position for follower in self._followers))
-        if not self._is_paused and self.body.window_bytes > WINDOW_BYTES:
+        has_all = self.body.size == self.length  # and waits for the end, which no reading could bring nearer
+        if not self._is_paused and not has_all and self.body.window_bytes > WINDOW_BYTES:
             self._is_paused = True
             self.response.pause()
 
@@ -217,3 +219,7 @@ class Fetch:
     def _close_if_unread(self) -> None:
         if self._is_released and not self._followers:
             self.body.close()
+
+
+def _unwanted() -> Unwanted:
+    return Unwanted("the last client left, and the body cannot be kept")

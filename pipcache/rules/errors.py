@@ -58,6 +58,10 @@ class DigestMismatch(UpstreamError):
     """The body is whole and is not the file that the index promised."""
 
 
+class Unwanted(UpstreamError):
+    """The last client left a body that cannot be kept, so it was given up; nobody's failure."""
+
+
 class NotServed(UpstreamError):
     """No upstream gave the thing; ``status`` is what their answers together amount to (404, 403, 451, 502 or 504)."""
 
