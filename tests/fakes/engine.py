@@ -361,15 +361,30 @@ class MemoryFiles(Files):
 
 
 class FullDisk(Files):
-    """The real files, of which any can be made to fail: name the calls in `broken`; `room_bytes` limits the writes."""
+    """The real files, counted while open, of which any call can be made to fail: name the calls in `broken`; `room_bytes` limits the writes."""
 
     def __init__(self) -> None:
         self.broken: set[str] = set()
         self.room_bytes: int | None = None
+        self.open_descriptors: set[int] = set()
 
     def create(self, path: Path) -> int:
         self._fail_if("create")
-        return super().create(path)
+        descriptor = super().create(path)
+        self.open_descriptors.add(descriptor)
+        return descriptor
+
+    def open(self, path: Path) -> int:
+        descriptor = super().open(path)
+        self.open_descriptors.add(descriptor)
+        return descriptor
+
+    def read_whole(self, path: Path) -> bytes:
+        return path.read_bytes()
+
+    def close(self, descriptor: int) -> None:
+        self.open_descriptors.remove(descriptor)
+        super().close(descriptor)
 
     def make_folders(self, path: Path) -> None:
         self._fail_if("make_folders")
