@@ -14,7 +14,7 @@ from pipcache.engine.fetch import Fetch
 from pipcache.engine.interfaces import Events, GrowingBody, InThread, NewVariant, Store, StoredBody
 from pipcache.rules.catalog import Catalog, Limits
 from pipcache.rules.errors import StorageError
-from pipcache.rules.fields import get, storable
+from pipcache.rules.fields import get, is_valid_field, storable
 from pipcache.rules.freshness import Freshness, Ttls, age_seconds, decide, ttl_for
 from pipcache.rules.key import CacheKey
 from pipcache.rules.meta import StoredResponse
@@ -199,6 +199,7 @@ class Holdings:
     def describe(self, key: CacheKey, kind: RouteKind, fetch: Fetch, site: UpstreamSite, etag: str) -> StoredResponse:
         """The meta of a body that is whole; its file names are the store's to fill in."""
         now = self.now()
+        upstream_etag = get(fetch.response.fields, "etag")
         return StoredResponse(
             key=key.text,
             status_code=200,
@@ -212,7 +213,7 @@ class Holdings:
             upstream=site.name,
             url=fetch.response.url,
             upstream_root=site.root,
-            upstream_etag=get(fetch.response.fields, "etag"),
+            upstream_etag=upstream_etag if upstream_etag and is_valid_field("etag", upstream_etag) else None,
         )
 
     async def publish(
