@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from pipcache.engine.fetch import Fetch
 from pipcache.engine.interfaces import Events, GrowingBody, InThread, NewVariant, Store, StoredBody
@@ -236,10 +236,12 @@ class Holdings:
         if self.catalog.is_over_high(self._limits):
             self._when_crowded()
 
-    async def rerender(self, key: CacheKey, stored: StoredResponse, etag: str, variant: NewVariant) -> None:
-        """Keep another rendering of a stored page, under another ETag. Never fails."""
+    async def rerender(
+        self, key: CacheKey, before: StoredResponse, stored: StoredResponse, variant: NewVariant
+    ) -> None:
+        """Keep another rendering of a stored page, where ``before`` is still what is stored. Never fails."""
         try:
-            changed = await self.store.replace_variant(key, stored, evolve(stored, etag=etag), variant)
+            changed = await self.store.replace_variant(key, before, stored, variant)
         except StorageError as error:
             self._events.storage_failed(error)
             return

@@ -17,7 +17,7 @@ from attrs import define, evolve, frozen
 from twisted.internet.defer import Deferred
 
 from pipcache.engine.fetch import Expected, Fetch
-from pipcache.engine.holdings import Holdings
+from pipcache.engine.holdings import Holdings, Kept
 from pipcache.engine.interfaces import Events, InThread
 from pipcache.engine.outcome import BytesBody, Outcome, Request, outcome_of_stored
 from pipcache.engine.upstreams import Asked, Attempt, Candidate, Manner, Upstreams
@@ -69,6 +69,14 @@ class FetchedPage:
     fetch: Fetch
 
 
+@frozen
+class _Rendered:
+    """A kept page that was formed again, under the ETag of its new rendering."""
+
+    stored: StoredResponse
+    formed: FormedPage
+
+
 @define
 class _Look:
     """When a project's page was last fetched, by what attempt, and what came of it."""
@@ -97,6 +105,7 @@ class Pages:
         self._token = token
         self._events = events
         self._fetching: dict[str, Waiters[FetchedPage]] = {}
+        self._rendering: dict[str, Waiters[_Rendered | None]] = {}
         self._looks: OrderedDict[str, _Look] = OrderedDict()
         self._files = _FilesByPage()
 
@@ -159,19 +168,34 @@ class Pages:
 
     async def _rerendered(self, request: Request, key: CacheKey) -> Outcome | None:
         """A fresh page whose rendering is missing or of an older shape: formed again from what upstream sent."""
-        kept = self._holdings.find_fresh(key)
-        if kept is None:
+        rendering = self._rendering.get(key.digest)
+        if rendering is None:
+            kept = self._holdings.find_fresh(key)
+            if kept is None:
+                return None
+            rendering = self._rendering[key.digest] = Waiters()
+            Deferred.fromCoroutine(self._render(request.route, key, kept, rendering))
+        page = await rendering.wait()
+        if page is None:
             return None
+        known = self._holdings.as_hit(page.stored, request.route.kind, len(page.formed.html))
+        return outcome_of_stored(request, _as_html(known), BytesBody(page.formed.html))
+
+    async def _render(self, route: Route, key: CacheKey, kept: Kept, rendering: Waiters[_Rendered | None]) -> None:
+        """Form a kept page again, for all who want it, and keep that; never fails itself."""
+        page = None
         try:
-            formed = await self._form(request.route, kept.stored, kept.body.read_at(0, kept.body.length))
+            formed = await self._form(route, kept.stored, kept.body.read_at(0, kept.body.length))
+            page = _Rendered(evolve(kept.stored, etag=f'"{self._token(16)}"'), formed)
+            await self._holdings.rerender(key, kept.stored, page.stored, Variant(formed.html, FormedPage.SHAPE))
         except PipcacheError:
-            return None  # what is on disk is no page: fetch it anew
+            pass  # what is on disk is no page: fetch it anew
+        except Exception:
+            self._events.crashed(f"forming {route.path} again")
         finally:
             kept.body.close()
-        etag = f'"{self._token(16)}"'
-        await self._holdings.rerender(key, kept.stored, etag, Variant(formed.html, FormedPage.SHAPE))
-        known = self._holdings.as_hit(kept.stored, request.route.kind, len(formed.html))
-        return outcome_of_stored(request, _as_html(known, etag), BytesBody(formed.html))
+            del self._rendering[key.digest]
+            rendering.fire(page)
 
     async def _located_in_kept(self, key: CacheKey, route: Route, path: str) -> Located | None:
         stored = self._holdings.find(key)
@@ -312,10 +336,10 @@ def _charset(fields: Fields) -> str | None:
     return None
 
 
-def _as_html(known: Representation, etag: str | None = None) -> Representation:
+def _as_html(known: Representation) -> Representation:
     """A page as we send it: HTML of our own, without upstream's date, which is that of other bytes."""
     others = tuple(field for field in known.fields if field[0] not in ("content-type", "last-modified"))
-    return evolve(known, fields=(("content-type", _CONTENT_TYPE), *others), etag=etag or known.etag)
+    return evolve(known, fields=(("content-type", _CONTENT_TYPE), *others))
 
 
 def _as_miss(known: Representation, *, is_collapsed: bool) -> Representation:

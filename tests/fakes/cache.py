@@ -191,7 +191,7 @@ class Cached:
         books: Any = self.catalog
         assert (dict(books._pins), books._reservations) == ({}, {})
         engine: Any = self.cache
-        assert (engine.pages._fetching, engine.files._fetching) == ({}, {})
+        assert (engine.pages._fetching, engine.pages._rendering, engine.files._fetching) == ({}, {}, {})
         assert self.files.open_descriptors == set()
         if not self.files.broken:
             assert self.parts() == []
