@@ -22,7 +22,7 @@ from pipcache.engine.interfaces import Events, InThread
 from pipcache.engine.outcome import BytesBody, Outcome, Request, outcome_of_stored
 from pipcache.engine.upstreams import Asked, Attempt, Candidate, Manner, Upstreams
 from pipcache.engine.waiters import Waiters
-from pipcache.rules.errors import NotServed, PipcacheError
+from pipcache.rules.errors import PipcacheError
 from pipcache.rules.fields import Fields, get
 from pipcache.rules.key import CacheKey
 from pipcache.rules.meta import StoredResponse
@@ -69,6 +69,14 @@ class FetchedPage:
     fetch: Fetch
 
 
+class _PageFetch(Waiters[FetchedPage]):
+    """A page that is being fetched; ``attempt`` is what that has met so far, which all who wait have met."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        super().__init__()
+        self.attempt = attempt
+
+
 @frozen
 class _Rendered:
     """A kept page that was formed again, under the ETag of its new rendering."""
@@ -79,10 +87,9 @@ class _Rendered:
 
 @define
 class _Look:
-    """When a project's page was last fetched, by what attempt, and what came of it."""
+    """When a project's page was last fetched, and what came of it."""
 
     at: float
-    attempt: Attempt
     error: PipcacheError | None = None
 
 
@@ -104,7 +111,7 @@ class Pages:
         self._seconds = seconds
         self._token = token
         self._events = events
-        self._fetching: dict[str, Waiters[FetchedPage]] = {}
+        self._fetching: dict[str, _PageFetch] = {}
         self._rendering: dict[str, Waiters[_Rendered | None]] = {}
         self._looks: OrderedDict[str, _Look] = OrderedDict()
         self._files = _FilesByPage()
@@ -154,13 +161,13 @@ class Pages:
         look = self._looks.get(key.digest)
         if fetching is None and look is not None and self._seconds() - look.at < LOOK_AGAIN_SECONDS:
             if look.error is not None:
-                raise NotServed(look.error.status, str(look.error))  # one error for all would collect their tracebacks
+                raise look.error.with_traceback(None)  # which would grow, and hold on to every request
             return None
         try:
             page = await (fetching.wait() if fetching else self._fetch(route, key, attempt))
         finally:
-            if key.digest in self._looks:
-                attempt.silent |= self._looks[key.digest].attempt.silent  # also where somebody else's request met it
+            if fetching is not None:
+                attempt.silent.update(fetching.attempt.silent)
         file = page.formed.files.get(path)
         return Located(file, page.stored.upstream) if file else None
 
@@ -222,15 +229,15 @@ class Pages:
 
     def _fetch(self, route: Route, key: CacheKey, attempt: Attempt) -> Deferred[FetchedPage]:
         """Begin to fetch a page, for all who want it."""
-        fetching: Waiters[FetchedPage] = Waiters()
-        self._fetching[key.digest] = fetching
+        fetching = self._fetching[key.digest] = _PageFetch(attempt)
         waiter = fetching.wait()
-        Deferred.fromCoroutine(self._run(route, key, attempt, fetching))
+        Deferred.fromCoroutine(self._run(route, key, fetching))
         return waiter
 
-    async def _run(self, route: Route, key: CacheKey, attempt: Attempt, fetching: Waiters[FetchedPage]) -> None:
+    async def _run(self, route: Route, key: CacheKey, fetching: _PageFetch) -> None:
         """Fetch a page, give it to all, keep it. Every end is told to the waiters; never fails itself."""
-        look = self._looks[key.digest] = _Look(self._seconds(), attempt)
+        attempt = fetching.attempt
+        look = self._looks[key.digest] = _Look(self._seconds())
         self._looks.move_to_end(key.digest)
         while len(self._looks) > _REMEMBERED_PAGES:
             self._looks.popitem(last=False)
