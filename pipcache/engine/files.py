@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.internet.defer import Deferred
 
 from pipcache.engine.fetch import Expected, Fetch
@@ -21,7 +21,7 @@ from pipcache.engine.outcome import Outcome, Request, outcome_of_stored
 from pipcache.engine.pages import Located, Pages
 from pipcache.engine.upstreams import PLAINLY, Asked, Attempt, Candidate, Manner, Upstreams
 from pipcache.engine.waiters import Waiters
-from pipcache.rules.errors import NotServed, PipcacheError, UpstreamError
+from pipcache.rules.errors import DigestMismatch, NotServed, PipcacheError, Unwanted, UpstreamError
 from pipcache.rules.fields import Fields, get, storable
 from pipcache.rules.key import CacheKey
 from pipcache.rules.ranges import RangeSpec
@@ -34,7 +34,7 @@ from pipcache.rules.response import (
     wanted_range,
 )
 from pipcache.rules.routes import Route, RouteKind
-from pipcache.simple.digests import Digest, preferred
+from pipcache.simple.digests import Digest, new_hasher, preferred
 from pipcache.simple.filenames import METADATA_SUFFIX, is_metadata_filename, project_of
 
 _HEAD = Manner(method="HEAD")
@@ -96,6 +96,7 @@ class Files:
                 return await self._relayed(request, _HEAD)
             if wanted_range(request.fields, None, None) is not None:
                 return await self._relayed_range(request)
+            request = _without_range(request)  # an If-Range came with it, and the file is not known yet
         is_collapsed = fetching is not None
         incoming = await (fetching.wait() if fetching else self._fetch(request.route, key))
         return await self._from_incoming(request, incoming, is_collapsed=is_collapsed)
@@ -141,6 +142,7 @@ class Files:
             plan = await self._plan(route, attempt)
 
             async def take(asked: Asked) -> Incoming:
+                _check_empty(asked, plan.digest)
                 return self._incoming(key, asked, plan.digest)
 
             incoming = await self._upstreams.ask(plan.candidates, attempt, route.path, take)
@@ -178,9 +180,8 @@ class Files:
         try:
             await incoming.fetch.run()
         except UpstreamError as error:
-            incoming.fetch.body.discard()
-            self._upstreams.failed(candidate.health_name, incoming.asked.began_at)
-            self._events.fetch_broke(route.path, candidate.site.name, error)
+            self._holdings.drop(incoming.fetch)
+            self._broke(route.path, incoming.asked, error)
             return
         self._upstreams.succeeded(candidate.health_name)
         seconds = self._seconds() - incoming.asked.began_at
@@ -199,6 +200,8 @@ class Files:
         plan = await self._plan(request.route, attempt)
 
         async def take(asked: Asked) -> Asked:
+            if manner.method == "GET" and asked.response.status == 200:
+                _check_empty(asked, plan.digest)
             return asked
 
         asked = await self._upstreams.ask(plan.candidates, attempt, request.route.path, take, manner)
@@ -224,12 +227,20 @@ class Files:
         try:
             await fetch.run()
         except UpstreamError as error:
-            self._upstreams.failed(asked.candidate.health_name, asked.began_at)
-            self._events.fetch_broke(path, asked.candidate.site.name, error)
+            self._broke(path, asked, error)
+        except Exception:
+            self._events.crashed(f"relaying {path}")
         else:
-            self._upstreams.succeeded(asked.candidate.health_name)
+            if asked.response.status < 400:
+                self._upstreams.succeeded(asked.candidate.health_name)
         finally:
             fetch.release()
+
+    def _broke(self, path: str, asked: Asked, error: UpstreamError) -> None:
+        """Say that a body broke off, and count it; one that nobody wanted any more did not."""
+        if not isinstance(error, Unwanted):
+            self._upstreams.failed(asked.candidate.health_name, asked.began_at)
+            self._events.fetch_broke(path, asked.candidate.site.name, error)
 
     # -- where it is -------------------------------------------------------------------------------------------------
 
@@ -256,7 +267,7 @@ class Files:
         path = route.path.removesuffix(METADATA_SUFFIX) if is_metadata_filename(route.filename) else route.path
         try:
             return await self._pages.locate(project, path, attempt)
-        except NotServed:
+        except PipcacheError:
             if route.kind is RouteKind.LINKED_FILE:
                 raise
             return None
@@ -310,6 +321,18 @@ class _Relay:
     def unwanted(self) -> None:
         """Nobody will follow."""
         self._fetch.response.abandon()
+
+
+def _check_empty(asked: Asked, digest: Digest | None) -> None:
+    """Refuse a body that is announced empty and is promised not to be: to a client its head alone would be the whole."""
+    if digest is None or asked.response.length != 0 or new_hasher(digest.name).hexdigest() == digest.hex:
+        return
+    asked.response.abandon()
+    raise DigestMismatch("it is empty, and the index promised that it is not")
+
+
+def _without_range(request: Request) -> Request:
+    return evolve(request, fields=tuple(field for field in request.fields if field[0] != "range"))
 
 
 def _beside(url: str) -> str:

@@ -220,10 +220,8 @@ class Holdings:
         self, key: CacheKey, fetch: Fetch, stored: StoredResponse, variant: NewVariant | None = None
     ) -> None:
         """Keep the body where it is right, on disk, and not too big; else let it go. Never fails."""
-        if fetch.body.failure is not None:
-            self._events.storage_failed(fetch.body.failure)
         if not fetch.may_be_kept or not fetch.is_verified:
-            fetch.body.discard()
+            self.drop(fetch)
             return
         try:
             stored = await self.store.publish(key, fetch.body, stored, variant)
@@ -235,6 +233,12 @@ class Holdings:
         self._published(key, stored)
         if self.catalog.is_over_high(self._limits):
             self._when_crowded()
+
+    def drop(self, fetch: Fetch) -> None:
+        """Let a body go that will not be kept; where it is the disk that failed, that is told."""
+        if fetch.body.failure is not None:
+            self._events.storage_failed(fetch.body.failure)
+        fetch.body.discard()
 
     async def rerender(
         self, key: CacheKey, before: StoredResponse, stored: StoredResponse, variant: NewVariant

@@ -283,7 +283,7 @@ class Pages:
             stored = self._holdings.describe(key, route.kind, fetch, site, etag)
             formed = await self._form(route, stored, _whole(fetch))
         except BaseException:
-            fetch.body.discard()
+            self._holdings.drop(fetch)
             fetch.release()
             self._holdings.received(key)
             raise

@@ -72,13 +72,20 @@ class Visit:
         return self.outcome is None and self.error is None
 
     @property
+    def end(self) -> str | None:
+        """How the answer ended: finished or aborted; None while it has not. All turns that are due are taken before."""
+        self._cached.clock.advance(0)
+        return self.sink.end
+
+    @property
     def is_whole(self) -> bool:
         """Whether the answer came to its proper end."""
-        return self.sink.end == "finished"
+        return self.end == "finished"
 
     @property
     def body(self) -> bytes:
-        """What came of the body."""
+        """What came of the body, after all turns that are due."""
+        self._cached.clock.advance(0)
         return bytes(self.sink.data)
 
     @property
@@ -180,6 +187,7 @@ class Cached:
 
     def check_books(self) -> None:
         """Nothing is promised, pinned, in progress or left open; no connection is held, no bug was caught."""
+        self.clock.advance(0)
         assert not self.events.crashes, [failure.getTraceback() for failure in self.events.crashes]
         assert not self.client.waiting, "an upstream was asked and never answered"
         assert [response for response in self.client.responses if not response.is_settled] == []
