@@ -99,8 +99,11 @@ class Holdings:
     # -- what is there -----------------------------------------------------------------------------------------------
 
     def find(self, key: CacheKey) -> StoredResponse | None:
-        """What is stored under the key, fresh or not."""
-        return self.store.read(key)
+        """What is stored under the key, fresh or not; what the disk lacks is forgotten."""
+        stored = self.store.read(key)
+        if stored is None:
+            self.catalog.discard(key.digest)
+        return stored
 
     def is_fresh(self, stored: StoredResponse) -> bool:
         """Whether it may be served without asking anybody."""

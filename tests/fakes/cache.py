@@ -179,7 +179,7 @@ class Cached:
 
     def parts(self) -> list[Path]:
         """The unfinished bodies on disk."""
-        return list((self.store.root / "tmp").iterdir())
+        return list(self.store.root.glob("tmp/*"))
 
     def entries(self) -> list[Path]:
         """The metas on disk."""
