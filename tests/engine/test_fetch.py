@@ -11,7 +11,8 @@ from twisted.internet.defer import Deferred
 from pipcache.engine.fetch import Expected, Fetch
 from pipcache.rules.errors import DigestMismatch, MalformedResponse, TruncatedBody, UpstreamError, UpstreamTimeout
 from pipcache.simple.digests import Digest
-from tests.fakes.engine import FakeResponse, MemoryFiles, Sink, Turns, begin, is_waiting, result_of
+from tests.fakes.disk import MemoryFiles
+from tests.fakes.engine import FakeResponse, Sink, Turns, begin, is_waiting, result_of
 
 BODY = bytes(range(256)) * 40
 CHUNK = 1000

@@ -12,7 +12,8 @@ from pipcache.engine import fetch as fetching
 from pipcache.engine import follower as following
 from pipcache.engine.fetch import Expected, Fetch
 from pipcache.rules.errors import Unwanted
-from tests.fakes.engine import FakeResponse, MemoryFiles, Sink, Turns, begin, is_waiting, result_of
+from tests.fakes.disk import MemoryFiles
+from tests.fakes.engine import FakeResponse, Sink, Turns, begin, is_waiting, result_of
 
 BODY = bytes(number * 7 % 251 for number in range(400))
 

@@ -7,7 +7,8 @@ from twisted.internet.defer import Deferred
 
 from pipcache.engine.fetch import WINDOW_BYTES, Expected, Fetch
 from pipcache.rules.errors import Unwanted
-from tests.fakes.engine import FakeResponse, MemoryFiles, Sink, Turns, begin, is_waiting, result_of
+from tests.fakes.disk import MemoryFiles
+from tests.fakes.engine import FakeResponse, Sink, Turns, begin, is_waiting, result_of
 
 CHUNK = WINDOW_BYTES // 8
 BODY = b"".join(bytes([number]) * CHUNK for number in range(32))

@@ -171,7 +171,7 @@ def test_metadata_is_beside_its_file_and_held_to_its_own_digest(cached: Cached) 
 
 
 def test_wrong_metadata_is_never_complete(cached: Cached) -> None:
-    """pip would refuse the file for it."""
+    """Pip would refuse the file for it."""
     attributes = f' data-dist-info-metadata="sha256={"0" * 64}"'
     cached.keep_page("x", page(PATH, attributes=attributes))
     visit = cached.get(f"{PATH}.metadata")

@@ -1,5 +1,4 @@
-"""A whole cache in memory but for its directory: the engine over the real store, with upstreams and clients steered by
-the test.
+"""A whole cache in memory but for its directory: the engine over the real store, its surroundings steered by the test.
 
 `Visit` stands for one client at the door: it waits for the outcome, then follows it at once, or drops it when it has left
 meanwhile. `check_books` says what must hold when all is over, whatever happened; every test that has a `Cached` asks it.
@@ -25,7 +24,8 @@ from pipcache.rules.fields import Fields, get
 from pipcache.rules.freshness import Ttls
 from pipcache.rules.routes import parse_target
 from pipcache.rules.sites import UpstreamSite
-from tests.fakes.engine import FakeClient, FakeResponse, FullDisk, RecordedEvents, Sink, Threads, Turns, begin
+from tests.fakes.disk import FullDisk, Threads
+from tests.fakes.engine import FakeClient, FakeResponse, RecordedEvents, Sink, Turns, begin
 
 ALPHA = UpstreamSite.from_root("alpha", "https://user:secret@alpha.test")
 BETA = UpstreamSite.from_root("beta", "https://beta.test", "/pypi")

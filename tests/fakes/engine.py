@@ -1,4 +1,4 @@
-"""Stand-ins for what surrounds the engine: upstreams, clients, the disk's threads, and those who watch.
+"""Stand-ins for what surrounds the engine: upstreams, clients, the clock, and those who watch.
 
 Nothing here opens a socket or waits. An upstream's response is steered byte by byte by the test; a client's sink can
 pause, resume and vanish, also inside its own `write`. What must hold at every moment is asserted on the spot: nothing is
@@ -8,8 +8,6 @@ written to a sink that is paused or over, nothing is asked of a response that is
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from itertools import count
-from pathlib import Path
 from typing import Any, TypeVar
 
 from attrs import define, field
@@ -17,8 +15,6 @@ from twisted.internet import task
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from pipcache.edges.body import GrowingBody, Part
-from pipcache.edges.files import Files
 from pipcache.engine.follower import BodyFollower
 from pipcache.engine.interfaces import BodySource, Clock
 from pipcache.rules.errors import PipcacheError, UpstreamError
@@ -79,17 +75,20 @@ class FakeResponse:
         self.on_resume: Callable[[], None] | None = None
 
     def deliver(self, receiver: BodyReceiver) -> None:
+        """Who takes the body."""
         assert self.receiver is None, "delivered twice"
         assert not self.is_abandoned, "delivered after it was abandoned"
         self.receiver = receiver
 
     def pause(self) -> None:
+        """As a connection; told once until it is resumed."""
         assert not self.is_over, "paused after its end"
         assert not self.is_paused, "paused twice"
         self.is_paused = True
         self.pauses += 1
 
     def resume(self) -> None:
+        """As a connection."""
         assert not self.is_over, "resumed after its end"
         assert self.is_paused, "resumed though it was not paused"
         self.is_paused = False
@@ -97,6 +96,7 @@ class FakeResponse:
             self.on_resume()
 
     def abandon(self) -> None:
+        """As a client that gives it up."""
         assert not self.is_over, "abandoned after its end"
         assert not self.is_abandoned, "abandoned twice"
         self.is_abandoned = True
@@ -150,10 +150,12 @@ class FakeClient:
         self.page_sites: tuple[UpstreamSite, ...] = ()
 
     def send(self, request: UpstreamRequest) -> Deferred[Any]:
+        """Note the request; the answer is the test's."""
         self.sent.append(Sent(request, Deferred()))
         return self.sent[-1].answer
 
     def allow_pages_from(self, sites: tuple[UpstreamSite, ...]) -> None:
+        """Note them."""
         self.page_sites = sites
 
     @property
@@ -202,27 +204,35 @@ class RecordedEvents:
         return [event[1:] for event in self.all if event[0] == name]
 
     def fetched(self, path: str, upstream: str, size_bytes: int, seconds: float) -> None:
+        """Record it."""
         self.all.append(("fetched", path, upstream, size_bytes, seconds))
 
     def upstream_failed(self, upstream: str, path: str, error: PipcacheError) -> None:
+        """Record it."""
         self.all.append(("upstream_failed", upstream, path, error))
 
     def fetch_broke(self, path: str, upstream: str, error: PipcacheError) -> None:
+        """Record it."""
         self.all.append(("fetch_broke", path, upstream, error))
 
     def storage_failed(self, error: PipcacheError) -> None:
+        """Record it."""
         self.all.append(("storage_failed", error))
 
     def storage_works(self) -> None:
+        """Record it."""
         self.all.append(("storage_works",))
 
     def evicted(self, entries: int, freed_bytes: int, short_bytes: int) -> None:
+        """Record it."""
         self.all.append(("evicted", entries, freed_bytes, short_bytes))
 
     def scanned(self, entries: int, size_bytes: int, seconds: float) -> None:
+        """Record it."""
         self.all.append(("scanned", entries, size_bytes, seconds))
 
     def crashed(self, doing: str) -> None:
+        """Record it."""
         self.all.append(("crashed", doing))
         self.crashes.append(Failure())
 
@@ -246,6 +256,7 @@ class Sink:
         return self.follower
 
     def write(self, data: bytes) -> None:
+        """Take them, if that is allowed now."""
         assert data, "an empty write"
         assert not self.is_paused, "written to while paused"
         assert not self.is_gone, "written to after it left"
@@ -256,9 +267,11 @@ class Sink:
             self.on_write(len(self.writes))
 
     def finish(self) -> None:
+        """Note it."""
         self._over("finished")
 
     def abort(self) -> None:
+        """Note it."""
         self._over("aborted")
 
     def pause(self) -> None:
@@ -285,137 +298,6 @@ class Sink:
         self.end = how
 
 
-class Threads:
-    """`InThread` in this thread: at once, or, while `is_held`, when the test says so."""
-
-    def __init__(self) -> None:
-        self.is_held = False
-        self.calls = 0
-        self._waiting: list[Callable[[], None]] = []
-
-    def __call__(self, function: Callable[[], T], /) -> Deferred[T]:
-        self.calls += 1
-        result: Deferred[T] = Deferred()
-
-        def run() -> None:
-            try:
-                value = function()
-            except Exception as error:
-                result.errback(Failure(error))
-            else:
-                result.callback(value)
-
-        if self.is_held:
-            self._waiting.append(run)
-        else:
-            run()
-        return result
-
-    def let_go(self) -> None:
-        """Run what was held, and from now on everything at once."""
-        self.is_held = False
-        while self._waiting:
-            self._waiting.pop(0)()
-
-
-class MemoryFiles(Files):
-    """Parts in memory, for bodies alone; `room_bytes` is what the disk takes before every write fails."""
-
-    def __init__(self, room_bytes: int | None = None) -> None:
-        self.room_bytes = room_bytes
-        self.is_readable = True
-        self.open_parts: dict[int, bytearray] = {}
-        self.closes = 0
-        self.unlinked = 0
-        self._descriptors = count(1000)
-
-    def grow(self) -> GrowingBody:
-        """A body with a part."""
-        descriptor = next(self._descriptors)
-        self.open_parts[descriptor] = bytearray()
-        return GrowingBody(self, Part(Path(f"{descriptor}.part"), descriptor))
-
-    def window(self) -> GrowingBody:
-        """A body without one."""
-        return GrowingBody(self, None)
-
-    def write(self, descriptor: int, data: bytes | memoryview) -> int:
-        part = self.open_parts[descriptor]
-        taken = len(data) if self.room_bytes is None else min(len(data), self.room_bytes - len(part))
-        if taken == 0:
-            raise OSError(28, "No space left on device")
-        part += data[:taken]
-        return taken
-
-    def read_at(self, descriptor: int, offset: int, count: int) -> bytes:
-        if not self.is_readable:
-            raise OSError(5, "Input/output error")
-        return bytes(self.open_parts[descriptor][offset : offset + count])
-
-    def unlink(self, path: Path) -> None:
-        self.unlinked += 1
-
-    def close(self, descriptor: int) -> None:
-        self.closes += 1
-        del self.open_parts[descriptor]
-
-
-class FullDisk(Files):
-    """The real files, counted while open, of which any call can be made to fail: name the calls in `broken`; `room_bytes` limits the writes."""
-
-    def __init__(self) -> None:
-        self.broken: set[str] = set()
-        self.room_bytes: int | None = None
-        self.open_descriptors: set[int] = set()
-
-    def create(self, path: Path) -> int:
-        self._fail_if("create")
-        descriptor = super().create(path)
-        self.open_descriptors.add(descriptor)
-        return descriptor
-
-    def open(self, path: Path) -> int:
-        descriptor = super().open(path)
-        self.open_descriptors.add(descriptor)
-        return descriptor
-
-    def read_whole(self, path: Path) -> bytes:
-        return path.read_bytes()
-
-    def close(self, descriptor: int) -> None:
-        self.open_descriptors.remove(descriptor)
-        super().close(descriptor)
-
-    def make_folders(self, path: Path) -> None:
-        self._fail_if("make_folders")
-        super().make_folders(path)
-
-    def write(self, descriptor: int, data: bytes | memoryview) -> int:
-        self._fail_if("write")
-        if self.room_bytes is None:
-            return super().write(descriptor, data)
-        taken = min(self.room_bytes, len(data))
-        if taken == 0:
-            raise OSError(28, "No space left on device")
-        self.room_bytes -= taken
-        return super().write(descriptor, data[:taken])
-
-    def sync(self, descriptor: int) -> None:
-        self._fail_if("sync")
-
-    def rename(self, source: Path, target: Path) -> None:
-        self._fail_if("rename")
-        super().rename(source, target)
-
-    def read_at(self, descriptor: int, offset: int, count: int) -> bytes:
-        self._fail_if("read_at")
-        return super().read_at(descriptor, offset, count)
-
-    def _fail_if(self, call: str) -> None:
-        if call in self.broken:
-            raise OSError(28, "No space left on device")
-
-
 @define
 class Source:
     """A body for a follower alone: what it may read, and what it did."""
@@ -434,22 +316,27 @@ class Source:
         return len(self.content)
 
     def read_at(self, offset: int, count: int) -> bytes:
+        """Note what is read, and give it."""
         self.reads.append((offset, count))
         if self.error is not None:
             raise self.error
         return self.content[offset : offset + count]
 
     def follow(self, follower: Any) -> None:
+        """Note who follows."""
         self.followers.append(follower)
 
     def unwanted(self) -> None:
+        """It is followed, so this is wrong."""
         raise AssertionError("it is followed")
 
     def leave(self, follower: Any) -> None:
+        """Note it."""
         self.leaves += 1
         self.followers.remove(follower)
 
     def taken(self) -> None:
+        """Note it."""
         self.takes += 1
 
     def give(self, data: bytes) -> None:
