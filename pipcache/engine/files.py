@@ -112,7 +112,9 @@ class Files:
         if is_read:
             specs = wanted_range(request.fields, incoming.etag, get(incoming.fields, "last-modified"))
         length = fetch.body.size if fetch.is_whole else fetch.length
-        if specs is not None and not is_near(specs, length, fetch.available):
+        # of a window everybody reads all: one who stood ahead of it would wait for what is let go without him
+        is_window = not fetch.body.is_whole_on_disk
+        if specs is not None and (is_window or not is_near(specs, length, fetch.available)):
             return await self._relayed_range(request)
         known = Representation(
             fields=incoming.fields,

@@ -233,6 +233,7 @@ class Holdings:
             self._events.storage_failed(error)
             return
         self._events.storage_works()
+        self.catalog.release(key.digest)  # what was promised is an entry now, and would count twice
         self._published(key, stored)
         if self.catalog.is_over_high(self._limits):
             self._when_crowded()

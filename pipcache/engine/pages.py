@@ -32,14 +32,14 @@ from pipcache.simple.model import DistributionFile
 from pipcache.simple.pages import FormedPage, form_list, form_page
 
 MAX_PAGE_BYTES = 64 << 20
-PARSED_HERE_BYTES = 1 << 18
+PARSED_HERE_BYTES = 1 << 16
 """A page up to this size is parsed in the reactor; a larger one in a thread, as it takes too long."""
 
 LOOK_AGAIN_SECONDS = 10.0
 """A page that did not name a file is not fetched again for another file within this time."""
 
 _REMEMBERED_PAGES = 10_000
-_REMEMBERED_FILES = 50_000
+_REMEMBERED_FILES = 10_000
 _CONTENT_TYPE = "text/html; charset=utf-8"
 _MANNER = Manner(for_page=True)
 
@@ -87,10 +87,12 @@ class _Rendered:
 
 @define
 class _Look:
-    """When a project's page was last fetched, and what came of it."""
+    """When a project's page was last fetched, and what came of it: an error, or whose page it was, under what ETag."""
 
     at: float
     error: PipcacheError | None = None
+    upstream: str = ""
+    etag: str = ""
 
 
 class Pages:
@@ -162,14 +164,14 @@ class Pages:
         if fetching is None and look is not None and self._seconds() - look.at < LOOK_AGAIN_SECONDS:
             if look.error is not None:
                 raise look.error.with_traceback(None)  # which would grow, and hold on to every request
-            return None
+            # the page may have come and not been kept
+            return _located(self._files.get(look.etag), path, look.upstream)
         try:
             page = await (fetching.wait() if fetching else self._fetch(route, key, attempt))
         finally:
             if fetching is not None:
                 attempt.silent.update(fetching.attempt.silent)
-        file = page.formed.files.get(path)
-        return Located(file, page.stored.upstream) if file else None
+        return _located(page.formed.files, path, page.stored.upstream)
 
     # -- a page that is kept -----------------------------------------------------------------------------------------
 
@@ -222,8 +224,7 @@ class Pages:
                 body.close()
             files = formed.files
             self._files.put(stored.etag, files)
-        file = files.get(path)
-        return Located(file, stored.upstream) if file else None
+        return _located(files, path, stored.upstream)
 
     # -- a page that is fetched --------------------------------------------------------------------------------------
 
@@ -249,7 +250,7 @@ class Pages:
             take: Callable[[Asked], Awaitable[FetchedPage]] = partial(self._take, route, key)
             page = await self._upstreams.ask(candidates, attempt, route.path, take, _MANNER)
         except PipcacheError as error:
-            look.error = error
+            look.at, look.error = self._seconds(), error
             del self._fetching[key.digest]
             fetching.fail(error)
             return
@@ -260,6 +261,7 @@ class Pages:
             return
         try:
             self._files.put(page.stored.etag, page.formed.files)
+            look.at, look.upstream, look.etag = self._seconds(), page.stored.upstream, page.stored.etag
             fetching.fire(page)
             await self._holdings.publish(key, page.fetch, page.stored, Variant(page.formed.html, FormedPage.SHAPE))
         except Exception:
@@ -324,6 +326,11 @@ class _FilesByPage:
             self._count += len(files) + 1
         while self._count > _REMEMBERED_FILES and len(self._pages) > 1:
             self._count -= len(self._pages.popitem(last=False)[1]) + 1
+
+
+def _located(files: Mapping[str, DistributionFile] | None, path: str, upstream: str) -> Located | None:
+    file = files.get(path) if files is not None else None
+    return Located(file, upstream) if file else None
 
 
 def _whole(fetch: Fetch) -> bytes:

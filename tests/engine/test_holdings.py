@@ -180,3 +180,14 @@ def test_a_clock_that_was_set_back_makes_what_is_kept_stale(cached: Cached) -> N
     visit = cached.get(PATH)
     cached.client.answer_whole(BODY)
     assert visit.said == "MISS"
+
+
+def test_what_is_published_does_not_count_twice(tmp_path: Path) -> None:
+    """The space that was promised to a body becomes its entry's: a cache under its mark evicts nothing."""
+    cached = Cached(tmp_path / "cache", limits=Limits(max_bytes=1000, max_entries=100, high=0.9, low=0.7))
+    body = b"x" * 450
+    for number in (1, 2):
+        cached.get(f"/other/{number}")
+        cached.client.answer_whole(body)
+    cached.check_books()
+    assert (cached.catalog.total_bytes, cached.nudges) == (900, 0)

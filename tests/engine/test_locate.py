@@ -179,3 +179,14 @@ def test_what_is_remembered_of_pages_is_bounded(cached: Cached, monkeypatch: pyt
     located = result_of(begin(pages.locate("x", PATH, Attempt())))
     assert located is not None
     assert pages._files._count == 4
+
+
+def test_a_page_that_could_not_be_kept_says_where_its_files_are(cached: Cached) -> None:
+    """Where the disk keeps nothing an install must work too: the page was given a moment ago, its links hold."""
+    cached.files.room_bytes = 0
+    cached.keep_page("x", PAGE)
+    assert cached.entries() == []
+    located = result_of(locate(cached))
+    assert located is not None
+    assert located.upstream == "alpha"
+    assert len(cached.client.sent) == 1
