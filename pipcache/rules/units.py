@@ -34,6 +34,7 @@ _SIZE_UNITS: Final = {
     **{f"{letter}ib": 1024**power for power, letter in enumerate(_LETTERS, 1)},
     **{f"{letter}b": 1000**power for power, letter in enumerate(_LETTERS, 1)},
 }
+_APPROXIMATE_UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
 _SIZE: Final = re.compile(rf"({_NUMBER})\s*([a-z]*)")
 
 DURATION_HELP: Final = "seconds, or a number with a unit as in 250ms, 90s, 5m, 1h30m, 7d"
@@ -118,9 +119,7 @@ def _trim(number: Decimal) -> str:
 
 def approximate_size(size_bytes: int) -> str:
     """A size for people, to three digits: ``1.23 MiB``. ``parse_size`` need not read it back."""
-    size = float(size_bytes)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.3g} {unit}" if size < 1000 else f"{size:.0f} {unit}"
-        size /= 1024
-    return f"{size:.3g} TiB" if size < 1000 else f"{size:.0f} TiB"
+    size, power = float(size_bytes), 0
+    while size >= 1023.5 and power < len(_APPROXIMATE_UNITS) - 1:  # what would round to 1024 is 1 of the next
+        size, power = size / 1024, power + 1
+    return f"{size:.3g} {_APPROXIMATE_UNITS[power]}" if size < 999.5 else f"{size:.0f} {_APPROXIMATE_UNITS[power]}"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipcache.rules.units import format_duration, format_size, parse_duration, parse_size
+from pipcache.rules.units import approximate_size, format_duration, format_size, parse_duration, parse_size
 
 
 @pytest.mark.parametrize(
@@ -144,3 +144,36 @@ def test_sizes_are_written(size_bytes: int, text: str) -> None:
 def test_a_size_survives_the_round_trip(size_bytes: int) -> None:
     """What `format_size` writes is read back as the very same number."""
     assert parse_size(format_size(size_bytes)) == size_bytes
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1000 B"),
+        (1023, "1023 B"),
+        (1024, "1 KiB"),
+        (1536, "1.5 KiB"),
+        (1_290_000, "1.23 MiB"),
+        (999 * 1024, "999 KiB"),
+        (int(999.4 * 1024), "999 KiB"),
+        (int(999.6 * 1024), "1000 KiB"),
+        (1023 * 1024, "1023 KiB"),
+        (1024 * 1024 - 1, "1 MiB"),
+        (1 << 20, "1 MiB"),
+        (10 << 30, "10 GiB"),
+        (5 << 40, "5 TiB"),
+        (1 << 50, "1024 TiB"),
+        (1 << 60, "1048576 TiB"),
+    ],
+)
+def test_sizes_for_people(size_bytes: int, text: str) -> None:
+    """Three digits and the unit that suits, never an exponent, and no 1024 of what is 1 of the next."""
+    assert approximate_size(size_bytes) == text
+
+
+@given(st.integers(0, 1 << 62))
+def test_sizes_for_people_are_near(size_bytes: int) -> None:
+    """What is shown is within half of the last digit of what is meant."""
+    assert parse_size(approximate_size(size_bytes)) == pytest.approx(size_bytes, rel=0.0051, abs=1)
