@@ -66,8 +66,8 @@ class UpstreamSite:
         """An upstream whose pages lie under ``index_url``, wherever that is."""
         clean, userinfo = _without_userinfo(index_url)
         clean = clean.rstrip("/")
-        parent, _, last = clean.rpartition("/")
-        return cls(name, clean + "/", parent if last == "simple" else None, userinfo, ca_file, proxy)
+        root = clean.removesuffix("/simple") if urlsplit(clean).path.endswith("/simple") else None
+        return cls(name, clean + "/", root, userinfo, ca_file, proxy)
 
     @property
     def origin(self) -> Origin:
