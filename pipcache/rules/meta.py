@@ -21,7 +21,7 @@ from typing import Any
 
 from attrs import evolve, field, frozen
 
-from pipcache.rules.fields import Fields, from_json, is_valid_field, to_json
+from pipcache.rules.fields import Fields, from_json, is_valid_field, storable, to_json
 from pipcache.rules.freshness import format_timestamp, parse_timestamp
 from pipcache.rules.key import CacheKey
 
@@ -214,14 +214,13 @@ def _check(stored: StoredResponse, key: CacheKey) -> None:
         raise ValueError("only a 200 is stored")
     if stored.body_size < 0 or not _SHA256.fullmatch(stored.sha256) or not _ETAG.fullmatch(stored.etag):
         raise ValueError("a size, digest or ETag that none of ours could be")
-    for name, kinds in ((stored.body, ("body",)), (stored.variant and stored.variant.file, ("html",))):
-        parts = parse_name(name) if name else None
-        if name and (parts is None or parts.stem != key.stem or parts.kind not in kinds):
+    for name, kind in zip(stored.files, ("body", "html"), strict=False):
+        parts = parse_name(name)
+        if parts is None or parts.stem != key.stem or parts.kind != kind:
             raise ValueError("a file of another entry")
-    shown = ((stored.upstream, "x-upstream"), (stored.upstream_etag or "", "etag"))
-    if not all(is_valid_field(name, value) for name, value in stored.headers) or not all(
-        is_valid_field(name, value) for value, name in shown
-    ):
+    if storable(stored.headers) != stored.headers:
+        raise ValueError("a header field that is never stored")
+    if not is_valid_field("x-upstream", stored.upstream) or not is_valid_field("etag", stored.upstream_etag or ""):
         raise ValueError("a header field that could split a response")
 
 
