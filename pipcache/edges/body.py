@@ -98,8 +98,13 @@ class GrowingBody:
             self._window_start += surplus
 
     def discard(self) -> None:
-        """Give up the file's name: it will not be published. Readers keep what they have open."""
-        self._filing = False
+        """Give up the file's name: it will not be published. Readers keep what they have open.
+
+        What is appended later goes to the window.
+        """
+        if self._filing:
+            self._filing = False
+            self._window_start = self._filed
         if self.part is not None:
             try:
                 self._files.unlink(self.part.path)
@@ -125,7 +130,7 @@ class GrowingBody:
                 self._filed += taken
         except OSError as error:
             self.failure = StorageError(f"cannot write to the cache directory: {error.strerror}")
-            self.size = self._window_start = self._filed
+            self.size = self._filed
             self.discard()
         return bytes(left)
 

@@ -52,7 +52,7 @@ class Files:
                 chunks.append(chunk)
             return b"".join(chunks)
         finally:
-            os.close(descriptor)
+            self.close(descriptor)
 
     def sync(self, descriptor: int) -> None:
         """Return when the file's bytes would survive a loss of power."""
