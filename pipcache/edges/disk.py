@@ -10,11 +10,12 @@ in the store's threads. One lock keeps a removal from meeting a publication of t
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import Protocol, TypeVar
@@ -42,6 +43,8 @@ T = TypeVar("T")
 
 ORPHAN_GRACE_SECONDS = 60.0
 """A file that no meta names may belong to a publication in progress; after this long it does not."""
+
+_CREATE_TRIES = 3
 
 
 class InThread(Protocol):
@@ -102,14 +105,14 @@ class DiskStore:
             ConfigError: another version of the layout lies in it; nothing of it is touched.
         """
         try:
-            self._files.make_folders(self.root / "tmp")
             version = self.root / "VERSION"
             if not self._files.exists(version):
                 self._rename_into_place(f"{LAYOUT_VERSION}\n".encode(), version)
             found = self._files.read_whole(version).decode("ascii", "replace").strip()
-            probe = self._create_part()
-            self._files.close(probe.descriptor)
-            self._files.unlink(probe.path)
+            if found == LAYOUT_VERSION:
+                probe = self._create_part()
+                self._files.close(probe.descriptor)
+                self._files.unlink(probe.path)
         except OSError as error:
             raise StorageError(
                 f"the cache directory {self.root} cannot be used: {error.strerror}; "
@@ -215,13 +218,11 @@ class DiskStore:
             self._files.make_folders(self.root / key.folder)
             self._files.sync(body.part.descriptor)
             status = self._files.status(body.part.descriptor)
-            taken = self._files.exists(self._path(key, "body")) or self._files.exists(self._path(key, "meta"))
-            body_name = entry_name(key, "body", self._token(4) if taken else None)
-            made.append(self.root / key.folder / body_name)
-            self._files.rename(body.part.path, made[0])
+            body_path = self._place_body(key, body.part)
+            made.append(body_path)
             stored = evolve(
                 stored,
-                body=body_name,
+                body=body_path.name,
                 verified=Verified(status.st_ino, status.st_size, status.st_mtime_ns),
                 variant=self._write_variant(key, variant, made),
             )
@@ -232,6 +233,14 @@ class DiskStore:
                     self._files.unlink(path)
             raise StorageError(f"cannot publish in the cache directory: {error.strerror}") from error
         return stored
+
+    def _place_body(self, key: CacheKey, part: Part) -> Path:
+        """Give the part a name that no other body has; its lease says that somebody is about to name it in a meta."""
+        with self._lock:
+            taken = self._files.exists(self._path(key, "body")) or self._files.exists(self._path(key, "meta"))
+            path = self.root / key.folder / entry_name(key, "body", self._token(4) if taken else None)
+            self._files.rename(part.path, path)
+        return path
 
     def _replace_variant(
         self, key: CacheKey, before: StoredResponse, stored: StoredResponse, variant: NewVariant
@@ -261,11 +270,9 @@ class DiskStore:
         Raises:
             OSError: it is not published; also where ``instead_of`` is given and is no longer what is stored.
         """
-        part = self._write_part(stored.to_json())
-        with self._lock:
+        with self._new_part(stored.to_json()) as part, self._lock:
             before = self.read(key)
             if instead_of is not None and before != instead_of:
-                self._files.unlink(part)
                 raise FileNotFoundError(2, "the entry was replaced meanwhile")
             self._files.rename(part, self._path(key, "meta"))
             for name in before.files if before else ():
@@ -293,13 +300,12 @@ class DiskStore:
 
     def _scan_folder(self, folder: str, now: float) -> list[ScannedEntry]:
         ours: dict[str, tuple[EntryFile, os.stat_result]] = {}
-        try:
+        with suppress(OSError):  # no such folder yet, or removed under us
             for found in self._files.entries(self.root / folder):
                 parts = parse_name(found.name)
-                if parts is not None:
-                    ours[found.name] = (parts, found.stat(follow_symlinks=False))
-        except OSError:
-            return []  # no such folder yet, or removed under us
+                if parts is not None and found.is_file(follow_symlinks=False):
+                    with suppress(FileNotFoundError):  # replaced or evicted since it was listed
+                        ours[found.name] = (parts, found.stat(follow_symlinks=False))
         entries: list[ScannedEntry] = []
         named: set[str] = set()
         for name, (parts, status) in ours.items():
@@ -339,20 +345,21 @@ class DiskStore:
         return True
 
     def _unlink_orphan(self, folder: str, parts: EntryFile, name: str) -> None:
-        with self._lock, suppress(OSError):
+        with self._lock:
             current = self._read_unnamed(self.root / folder / f"{parts.stem}.meta")
             if current is None or name not in current.files:
-                self._files.unlink(self.root / folder / name)
+                self._unlink_unowned(self.root / folder / name)
 
     def _drop_parts(self) -> int:
         dropped = 0
         with suppress(OSError):
             for found in self._files.entries(self.root / "tmp"):
                 if is_part_name(found.name) and found.is_file(follow_symlinks=False):
-                    dropped += self._drop_part(Path(found.path))
+                    dropped += self._unlink_unowned(Path(found.path))
         return dropped
 
-    def _drop_part(self, path: Path) -> bool:
+    def _unlink_unowned(self, path: Path) -> bool:
+        """Remove a part, or a body that no meta names; False where its writer still has it, or the disk refused."""
         try:
             descriptor = self._files.open(path)
         except OSError:
@@ -396,29 +403,42 @@ class DiskStore:
 
     def _create_part(self) -> Part:
         """A new, leased part; the folder is made again where somebody removed it."""
-        path = self.root / "tmp" / f"{self._token(16)}.part"
-        try:
-            descriptor = self._files.create(path)
-        except FileNotFoundError:
-            self._files.make_folders(path.parent)
-            descriptor = self._files.create(path)
-        self._files.lease(descriptor)
-        return Part(path, descriptor)
+        for _ in range(_CREATE_TRIES):
+            path = self.root / "tmp" / f"{self._token(16)}.part"
+            try:
+                descriptor = self._files.create(path)
+            except FileNotFoundError:
+                self._files.make_folders(path.parent)
+                descriptor = self._files.create(path)
+            try:
+                # somebody who drops parts may have come between creation and lease
+                if self._files.lease(descriptor) and self._files.exists(path):
+                    return Part(path, descriptor)
+            except OSError:
+                self._files.close(descriptor)
+                with suppress(OSError):
+                    self._files.unlink(path)
+                raise
+            self._files.close(descriptor)
+        raise BlockingIOError(errno.EBUSY, "new files are removed at once")
 
-    def _write_part(self, content: bytes) -> Path:
+    @contextmanager
+    def _new_part(self, content: bytes) -> Iterator[Path]:
+        """A synced part of this content, leased while the block renames it; one that fails to is removed."""
         part = self._create_part()
         try:
             left = memoryview(content)
             while left:
                 left = left[self._files.write(part.descriptor, left) :]
             self._files.sync(part.descriptor)
+            yield part.path
         except OSError:
             with suppress(OSError):
                 self._files.unlink(part.path)
             raise
         finally:
             self._files.close(part.descriptor)
-        return part.path
 
     def _rename_into_place(self, content: bytes, target: Path) -> None:
-        self._files.rename(self._write_part(content), target)
+        with self._new_part(content) as part:
+            self._files.rename(part, target)
