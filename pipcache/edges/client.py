@@ -35,7 +35,14 @@ from pipcache.rules.errors import (
     UpstreamUnavailable,
 )
 from pipcache.rules.fields import Fields
-from pipcache.rules.sites import BodyReceiver, Origin, UpstreamRequest, UpstreamSite, without_secrets
+from pipcache.rules.sites import (
+    BodyReceiver,
+    Origin,
+    UpstreamRequest,
+    UpstreamSite,
+    without_secrets,
+    without_userinfo,
+)
 
 USER_AGENT = f"pipcache/{__version__}"
 MAX_REDIRECTS = 5
@@ -89,9 +96,10 @@ class UpstreamClient:
 
     async def _send_once(self, request: UpstreamRequest) -> ReceivedResponse:
         try:
-            origin = Origin.of(request.url)
+            url, _ = without_userinfo(request.url)  # whoever wrote the link does not choose whom we are
+            origin = Origin.of(url)
         except ValueError as error:
-            raise MalformedResponse(f"an address that is none: {error}") from error
+            raise MalformedResponse("an address that is none") from error
         connections = self._connections.to(origin, request.site)
         await connections.limit.acquire()
         try:
@@ -99,7 +107,7 @@ class UpstreamClient:
                 IResponse,
                 await HTTPClient(connections.agent).request(
                     request.method,
-                    request.url,
+                    url,
                     headers=_headers(request, origin),
                     allow_redirects=False,
                     unbuffered=True,
@@ -120,8 +128,8 @@ class UpstreamClient:
         Raises:
             MalformedResponse: where this request may not go.
         """
-        url = urljoin(request.url, location)
         try:
+            url = urljoin(request.url, location)
             before, after = Origin.of(request.url), Origin.of(url)
         except ValueError as error:
             raise MalformedResponse("a redirect to what is no http address") from error

@@ -55,7 +55,7 @@ class UpstreamSite:
     @classmethod
     def from_root(cls, name: str, url: str, path_prefix: str = "") -> UpstreamSite:
         """An upstream whose index is at ``url`` + ``path_prefix`` + ``/simple/``."""
-        clean, userinfo = _without_userinfo(url)
+        clean, userinfo = without_userinfo(url)
         root = clean.rstrip("/") + path_prefix.rstrip("/")
         return cls(name, f"{root}/simple/", root, userinfo)
 
@@ -64,7 +64,7 @@ class UpstreamSite:
         cls, name: str, index_url: str, ca_file: str | None = None, proxy: str | None = None
     ) -> UpstreamSite:
         """An upstream whose pages lie under ``index_url``, wherever that is."""
-        clean, userinfo = _without_userinfo(index_url)
+        clean, userinfo = without_userinfo(index_url)
         clean = clean.rstrip("/")
         root = clean.removesuffix("/simple") if urlsplit(clean).path.endswith("/simple") else None
         return cls(name, clean + "/", root, userinfo, ca_file, proxy)
@@ -94,11 +94,12 @@ class UpstreamSite:
 
 def without_secrets(url: str) -> str:
     """The URL without user, password, query and fragment: what may be stored, logged and shown."""
-    parts = urlsplit(_without_userinfo(url)[0])
+    parts = urlsplit(without_userinfo(url)[0])
     return urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
 
 
-def _without_userinfo(url: str) -> tuple[str, str | None]:
+def without_userinfo(url: str) -> tuple[str, str | None]:
+    """The URL without user and password, and these as they were written, or None."""
     parts: SplitResult = urlsplit(url)
     userinfo, at, host = parts.netloc.rpartition("@")
     return (urlunsplit(parts._replace(netloc=host)), userinfo) if at else (url, None)
