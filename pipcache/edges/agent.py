@@ -16,10 +16,16 @@ from urllib.parse import unquote, urlsplit
 from attrs import define, field
 from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.error import ConnectError
-from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.error import ConnectError, ConnectionDone
+from twisted.internet.interfaces import (
+    IAddress,
+    IProtocol,
+    IProtocolFactory,
+    IStreamClientEndpoint,
+)
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.ssl import Certificate, trustRootFromCertificates
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.components import proxyForInterface
 from twisted.python.failure import Failure
 from twisted.web.client import URI, Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool, ProxyAgent
@@ -34,7 +40,7 @@ from twisted.web.iweb import (
 )
 from zope.interface import implementer
 
-from pipcache.rules.errors import ConfigError, MalformedResponse, TruncatedBody
+from pipcache.rules.errors import ConfigError, MalformedResponse, TruncatedBody, UpstreamTimeout
 from pipcache.rules.sites import Origin, UpstreamSite
 
 IDLE_PER_ORIGIN = 10
@@ -48,11 +54,23 @@ _TUNNEL_HEAD_BYTES = 1 << 14
 
 
 @define
+class Losses:
+    """Whether a connection is being lost without a farewell at this very moment.
+
+    The end of a body without a length is the end of its connection, and Twisted says of both ends the same. So those
+    who are told of a body's end look here.
+    """
+
+    is_unclean: bool = False
+
+
+@define
 class OriginConnections:
     """What reaches one origin: its agent, its pool, and the limit of connections open at once."""
 
     agent: IAgent
     pool: HTTPConnectionPool
+    losses: Losses
     limit: DeferredSemaphore = field(factory=lambda: DeferredSemaphore(OPEN_PER_ORIGIN))
 
     @property
@@ -82,7 +100,8 @@ class Connections:
             pool = HTTPConnectionPool(self._reactor)
             pool.maxPersistentPerHost = IDLE_PER_ORIGIN
             pool.cachedConnectionTimeout = IDLE_SECONDS  # type: ignore[assignment]  # Twisted's default is whole
-            found = self._origins[key] = OriginConnections(self._agent(origin, site, pool), pool)
+            losses = Losses()
+            found = self._origins[key] = OriginConnections(self._agent(origin, site, pool, losses), pool, losses)
         self._origins.move_to_end(key)
         self._give_up_surplus()
         return found
@@ -98,16 +117,18 @@ class Connections:
         for key in [key for key, held in self._origins.items() if held.is_unused][: max(0, surplus)]:
             self._origins.pop(key).pool.closeCachedConnections()
 
-    def _agent(self, origin: Origin, site: UpstreamSite, pool: HTTPConnectionPool) -> IAgent:
+    def _agent(self, origin: Origin, site: UpstreamSite, pool: HTTPConnectionPool, losses: Losses) -> IAgent:
         if site.proxy is not None and origin.scheme == "http":
             proxy = _ProxyAddress(site.proxy)
             endpoint = PromptEndpoint(
                 HostnameEndpoint(self._reactor, proxy.host.encode(), proxy.port),
                 self._reactor,
                 self._connect_seconds,
+                losses,
             )
             return EncodingAgent(ProxyAgent(endpoint, self._reactor, pool), proxy.authorization)
-        factory = EndpointFactory(self._reactor, self._policy(site.ca_file), self._connect_seconds, site.proxy)
+        policy = self._policy(site.ca_file)
+        factory = EndpointFactory(self._reactor, policy, self._connect_seconds, site.proxy, losses)
         return EncodingAgent(Agent.usingEndpointFactory(self._reactor, factory, pool))
 
     def _policy(self, ca_file: str | None) -> IPolicyForHTTPS:
@@ -124,11 +145,14 @@ class Connections:
 class EndpointFactory:
     """How a host is reached: directly, or through a proxy's tunnel; with TLS for https."""
 
-    def __init__(self, reactor: Any, policy: IPolicyForHTTPS, connect_seconds: float, proxy: str | None) -> None:
+    def __init__(
+        self, reactor: Any, policy: IPolicyForHTTPS, connect_seconds: float, proxy: str | None, losses: Losses
+    ) -> None:
         self._reactor = reactor
         self._policy = policy
         self._connect_seconds = connect_seconds
         self._proxy = _ProxyAddress(proxy) if proxy else None
+        self._losses = losses
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
         """The endpoint for one address; connecting is given up after ``connect_seconds``."""
@@ -140,30 +164,70 @@ class EndpointFactory:
             endpoint = TunnelEndpoint(hop, uri.host, uri.port, self._proxy.authorization)
         if uri.scheme == b"https":
             endpoint = wrapClientTLS(self._policy.creatorForNetloc(uri.host, uri.port), endpoint)
-        return PromptEndpoint(endpoint, self._reactor, self._connect_seconds)
+        return PromptEndpoint(endpoint, self._reactor, self._connect_seconds, self._losses)
 
 
 @implementer(IStreamClientEndpoint)
 class PromptEndpoint:
-    """An endpoint that gives up in time, name resolution and all attempts included."""
+    """An endpoint that gives up in time, name resolution and all attempts included; its connections close at once."""
 
-    def __init__(self, endpoint: IStreamClientEndpoint, clock: Any, seconds: float) -> None:
+    def __init__(self, endpoint: IStreamClientEndpoint, clock: Any, seconds: float, losses: Losses) -> None:
         self._endpoint = endpoint
         self._clock = clock
         self._seconds = seconds
+        self._losses = losses
 
     def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
-        """Connect; fails with ``CancelledError`` when it took too long."""
+        """Connect; fails with ``UpstreamTimeout`` when it took too long."""
         cast(Any, factory).noisy = False  # a log line for every connection would hide the others
-        connecting: Deferred[IProtocol] = self._endpoint.connect(factory)
-        timer = self._clock.callLater(self._seconds, connecting.cancel)
+        connecting: Deferred[Any] = self._endpoint.connect(_PromptFactory(factory, self._losses))
+        is_late = False
+
+        def give_up() -> None:
+            nonlocal is_late
+            is_late = True
+            connecting.cancel()
 
         def done(result: Any) -> Any:
             if timer.active():
                 timer.cancel()
-            return result
+            if is_late:  # what a cancelled attempt fails with depends on how far it came
+                raise UpstreamTimeout(f"no connection in {self._seconds:g} s")
+            return result if isinstance(result, Failure) else result.wrappedProtocol
 
+        timer = self._clock.callLater(self._seconds, give_up)
         return connecting.addBoth(done)
+
+
+class _PromptConnection(ProtocolWrapper):
+    """A connection whose close waits for nobody.
+
+    TLS sends its farewell and then waits for the peer's, for ever where the peer hangs; and until then nobody learns that
+    the connection is lost. Here the connection below is closed as soon as our own farewell is written.
+    """
+
+    def loseConnection(self) -> None:
+        """Close, in both directions."""
+        super().loseConnection()
+        cast(Any, self.transport).stopProducing()  # of TLS, that is the one of the connection below
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Say how, while the protocol inside is told that."""
+        losses = cast(_PromptFactory, self.factory).losses
+        losses.is_unclean = not reason.check(ConnectionDone)
+        try:
+            super().connectionLost(reason)
+        finally:
+            losses.is_unclean = False
+
+
+class _PromptFactory(WrappingFactory):  # type: ignore[type-arg]  # generic in newer Twisteds only
+    protocol = _PromptConnection
+    noisy = False
+
+    def __init__(self, factory: IProtocolFactory, losses: Losses) -> None:
+        super().__init__(factory)
+        self.losses = losses
 
 
 @implementer(IStreamClientEndpoint)

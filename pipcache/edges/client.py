@@ -8,6 +8,7 @@ not count). The total time of a body has a limit of its own.
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Callable
 from typing import Any, cast
 from urllib.parse import unquote, urljoin
 
@@ -25,7 +26,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
 
 from pipcache import __version__
-from pipcache.edges.agent import Connections
+from pipcache.edges.agent import Connections, Losses
 from pipcache.rules.errors import (
     MalformedResponse,
     PipcacheError,
@@ -120,7 +121,8 @@ class UpstreamClient:
             if isinstance(error, Exception):
                 raise _as_ours(error) from error
             raise
-        return ReceivedResponse(response, request.url, self._timeouts, self._reactor, connections.limit.release)
+        body = _Body(self._timeouts, self._reactor, connections.losses, connections.limit.release)
+        return ReceivedResponse(response, url, body)
 
     def _redirected(self, request: UpstreamRequest, location: str) -> str:
         """Where a redirect leads.
@@ -144,7 +146,7 @@ class UpstreamClient:
 class ReceivedResponse:
     """An upstream's response whose body has yet to be taken: ``deliver`` or ``abandon``, once."""
 
-    def __init__(self, response: IResponse, url: str, timeouts: ClientTimeouts, clock: Any, on_end: Any) -> None:
+    def __init__(self, response: IResponse, url: str, body: _Body) -> None:
         self.status: int = response.code
         self.url = without_secrets(url)
         self.fields: Fields = tuple(
@@ -154,7 +156,7 @@ class ReceivedResponse:
         )
         self.length: int | None = None if response.length is UNKNOWN_LENGTH else int(response.length)
         self._response = response
-        self._body = _Body(timeouts, clock, on_end)
+        self._body = body
 
     @property
     def location(self) -> str | None:
@@ -184,10 +186,11 @@ class ReceivedResponse:
 class _Body(TwistedProtocol):
     """Turns Twisted's calls into those of a ``BodyReceiver`` and keeps the time."""
 
-    def __init__(self, timeouts: ClientTimeouts, clock: Any, on_end: Any) -> None:
+    def __init__(self, timeouts: ClientTimeouts, clock: Any, losses: Losses, on_end: Callable[[], None]) -> None:
         self.receiver: BodyReceiver | None = None
         self._timeouts = timeouts
         self._clock = clock
+        self._losses = losses
         self._on_end = on_end
         self._left_seconds = timeouts.body_seconds
         self._resumed_at = 0.0
@@ -223,7 +226,7 @@ class _Body(TwistedProtocol):
             receiver.failed(self._error)
         elif reason.check(ResponseDone):
             receiver.ended(length_was_known=True)
-        elif reason.check(PotentialDataLoss):
+        elif reason.check(PotentialDataLoss) and not self._losses.is_unclean:
             receiver.ended(length_was_known=False)
         elif isinstance(reason.value, UpstreamError):
             receiver.failed(reason.value)
