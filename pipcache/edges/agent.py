@@ -87,6 +87,7 @@ class Connections:
         self._connect_seconds = connect_seconds
         self._origins: OrderedDict[tuple[Origin, str | None, str | None], OriginConnections] = OrderedDict()
         self._policies: dict[str | None, IPolicyForHTTPS] = {}
+        self._is_closed = False
 
     def to(self, origin: Origin, site: UpstreamSite) -> OriginConnections:
         """The connections to ``origin`` with the certificates and the proxy of ``site``.
@@ -103,11 +104,18 @@ class Connections:
             losses = Losses()
             found = self._origins[key] = OriginConnections(self._agent(origin, site, pool, losses), pool, losses)
         self._origins.move_to_end(key)
-        self._give_up_surplus()
         return found
 
+    def release(self, connections: OriginConnections) -> None:
+        """A request to this origin is over: its place is free, and its connection may have become idle."""
+        connections.limit.release()
+        if self._is_closed:
+            connections.pool.closeCachedConnections()
+        self._give_up_surplus()
+
     async def close(self) -> None:
-        """Close every idle connection."""
+        """Close every idle connection, and those in use when their requests are over."""
+        self._is_closed = True
         for connections in self._origins.values():
             await connections.pool.closeCachedConnections()
         self._origins.clear()

@@ -117,11 +117,11 @@ class UpstreamClient:
                 ),
             )
         except BaseException as error:
-            connections.limit.release()
+            self._connections.release(connections)
             if isinstance(error, Exception):
                 raise _as_ours(error) from error
             raise
-        body = _Body(self._timeouts, self._reactor, connections.losses, connections.limit.release)
+        body = _Body(self._timeouts, self._reactor, connections.losses, lambda: self._connections.release(connections))
         return ReceivedResponse(response, url, body)
 
     def _redirected(self, request: UpstreamRequest, location: str) -> str:
