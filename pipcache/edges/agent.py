@@ -21,7 +21,9 @@ from twisted.internet.interfaces import (
     IAddress,
     IProtocol,
     IProtocolFactory,
+    IPushProducer,
     IStreamClientEndpoint,
+    ITransport,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.ssl import Certificate, trustRootFromCertificates
@@ -371,47 +373,95 @@ class DecodedResponse(proxyForInterface(IResponse)):  # type: ignore[misc]
         self.original.deliverBody(_Decoder(protocol, self._codings))
 
 
+@implementer(IPushProducer)
 class _Decoder(Protocol):
+    """Decodes what upstream's connection brings; is itself the transport of the body's protocol.
+
+    A few encoded bytes may stand for very many. So a pause holds them back encoded, and the end behind them.
+    """
+
     def __init__(self, inner: IProtocol, codings: list[bytes]) -> None:
         self._inner = inner
         self._codings = codings
         self._error: Exception | None = None
-        self._stream = self._new_stream()
+        self._held = b""
+        self._reason: Failure | None = None
+        self._is_paused = False
+        self._is_decoding = False
+        self._is_over = False
         self._is_started = False
+        self._stream = self._new_stream()
 
     def _new_stream(self) -> Any:
         # 47: gzip or zlib, told apart by the header; a `deflate` without one is not what RFC 9110 names so
         return zlib.decompressobj(47)
 
     def connectionMade(self) -> None:
-        assert self.transport is not None
-        self._inner.makeConnection(self.transport)
+        self._inner.makeConnection(cast(ITransport, self))
         if self._codings not in ([b"gzip"], [b"x-gzip"], [b"deflate"]):
             self._fail(MalformedResponse("the body has a content-encoding that was not asked for"))
 
     def dataReceived(self, data: bytes) -> None:
-        while data and self._error is None:
-            if self._stream.eof:  # a gzip file may have several members
-                self._stream = self._new_stream()
-            self._is_started = True
-            try:
-                decoded = self._stream.decompress(data, _DECODED_CHUNK_BYTES)
-            except zlib.error:
-                self._fail(MalformedResponse("the body is not in the content-encoding that it says"))
-                return
-            if decoded:
-                self._inner.dataReceived(decoded)
-            data = self._stream.unused_data if self._stream.eof else self._stream.unconsumed_tail
+        if self._error is None:
+            self._held += data
+            self._go_on()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self._error is None and self._is_started and not self._stream.eof:
-            self._error = TruncatedBody("the encoded body ended before it was whole")
-        self._inner.connectionLost(Failure(self._error) if self._error else reason)
+        self._reason = reason
+        self._go_on()
+
+    def pauseProducing(self) -> None:
+        self._is_paused = True
+        self._upstream.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self._is_paused = False
+        self._go_on()
+        if not self._is_paused:
+            self._upstream.resumeProducing()
+
+    def stopProducing(self) -> None:
+        self.loseConnection()
+
+    def loseConnection(self) -> None:
+        self._held = b""
+        self._upstream.loseConnection()
+        self._go_on()
+
+    @property
+    def _upstream(self) -> Any:
+        return self.transport
+
+    def _go_on(self) -> None:
+        """Hand on what may be handed on; a call from within ``dataReceived`` of the inner protocol changes nothing."""
+        if self._is_decoding:
+            return
+        self._is_decoding = True
+        while self._held and not self._is_paused:
+            self._decode()
+        self._is_decoding = False
+        if self._reason is not None and not self._held and not self._is_over:
+            self._is_over = True
+            if self._error is None and self._is_started and not self._stream.eof:
+                self._error = TruncatedBody("the encoded body ended before it was whole")
+            self._inner.connectionLost(Failure(self._error) if self._error else self._reason)
+
+    def _decode(self) -> None:
+        if self._stream.eof:  # a gzip file may have several members
+            self._stream = self._new_stream()
+        self._is_started = True
+        try:
+            decoded = self._stream.decompress(self._held, _DECODED_CHUNK_BYTES)
+        except zlib.error:
+            self._fail(MalformedResponse("the body is not in the content-encoding that it says"))
+            return
+        self._held = self._stream.unused_data if self._stream.eof else self._stream.unconsumed_tail
+        if decoded:
+            self._inner.dataReceived(decoded)
 
     def _fail(self, error: Exception) -> None:
-        assert self.transport is not None
         self._error = error
-        self.transport.loseConnection()
+        self.loseConnection()
 
 
 class _ProxyAddress:
