@@ -167,6 +167,7 @@ class ReceivedResponse:
         """Hand the body over as it comes."""
         self._body.receiver = receiver
         self._response.deliverBody(self._body)
+        self._body.delivered()
 
     def pause(self) -> None:
         """Let no more bytes come for now; the timeouts stand still."""
@@ -199,12 +200,18 @@ class _Body(TwistedProtocol):
         self._error: UpstreamError | None = None
         self._discarded_bytes = 0
         self._is_paused = False
+        self._is_over = False
 
     def connectionMade(self) -> None:
         if self._is_paused:
             self._producer.pauseProducing()
         else:
             self._start_clock()
+
+    def delivered(self) -> None:
+        """Twisted lets bytes come when it has delivered those that came with the head, whatever was said meanwhile."""
+        if self._is_paused:
+            self._producer.pauseProducing()
 
     def dataReceived(self, data: bytes) -> None:
         self._last_at = self._clock.seconds()
@@ -217,6 +224,7 @@ class _Body(TwistedProtocol):
             self._close()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._is_over = True
         self._stop_clock()
         self._on_end()
         receiver, self.receiver = self.receiver, None
@@ -234,7 +242,7 @@ class _Body(TwistedProtocol):
             receiver.failed(TruncatedBody("the connection broke before the body was whole"))
 
     def pause(self) -> None:
-        if self._is_paused:
+        if self._is_paused or self._is_over:
             return
         self._is_paused = True
         if self.transport is not None:
@@ -242,7 +250,7 @@ class _Body(TwistedProtocol):
             self._producer.pauseProducing()
 
     def resume(self) -> None:
-        if not self._is_paused:
+        if not self._is_paused or self._is_over:
             return
         self._is_paused = False
         if self.transport is not None:
