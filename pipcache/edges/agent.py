@@ -14,6 +14,7 @@ from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 from attrs import define, field
+from OpenSSL.crypto import Error as OpenSSLError
 from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectError, ConnectionDone
@@ -292,7 +293,8 @@ class _Tunnel(Protocol):
         assert self.transport is not None
         status = head.split(b" ", 2)[1:2]
         if not end or not head.startswith(b"HTTP/1.") or not status or status[0][:1] != b"2":
-            self._refuse(f"the proxy refused a tunnel: {head.splitlines()[0][:80].decode('latin-1')}")
+            said = head.partition(b"\r\n")[0][:80].decode("latin-1")
+            self._refuse(f"the proxy refused a tunnel: {said!r}")
             return
         address: IAddress = self.transport.getPeer()
         inner = self._factory.buildProtocol(address)
@@ -472,11 +474,14 @@ class _ProxyAddress:
     """
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url if "://" in url else f"http://{url}")
+        try:
+            parts = urlsplit(url if "://" in url else f"http://{url}")
+            self.port = parts.port or 80
+        except ValueError:
+            parts = urlsplit("")
         if parts.scheme != "http" or not parts.hostname:
             raise ConfigError("the proxy of pip's configuration is not an http:// address; no other kind is spoken")
         self.host = parts.hostname
-        self.port = parts.port or 80
         self.authorization: bytes | None = None
         if parts.username is not None:
             pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
@@ -493,4 +498,7 @@ def _read_certificates(path: str) -> list[Certificate]:
     blocks = [begin + block.split(begin, 1)[1] + end for block in text.split(end) if begin in block]
     if not blocks:
         raise ConfigError(f"there are no certificates in {path}; a file in PEM form is wanted")
-    return [Certificate.loadPEM(block) for block in blocks]
+    try:
+        return [Certificate.loadPEM(block) for block in blocks]
+    except OpenSSLError as error:
+        raise ConfigError(f"there is something in {path} that is no certificate") from error
