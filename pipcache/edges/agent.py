@@ -325,7 +325,7 @@ class _Tunnel(Protocol):
 class EncodingAgent:
     """Asks for files as they are and for pages in gzip, and hands on bodies decoded.
 
-    A caller that names ``identity`` among its Accept-Encoding values gets that alone.
+    The first of a caller's Accept-Encoding values goes up alone: treq adds its own behind it.
     """
 
     def __init__(self, agent: IAgent, proxy_authorization: bytes | None = None) -> None:
@@ -341,8 +341,8 @@ class EncodingAgent:
     ) -> Deferred[IResponse]:
         """Send; the response's body, length and fields are those of the decoded content."""
         headers = headers.copy() if headers else Headers()
-        if b"identity" in headers.getRawHeaders(b"accept-encoding", []):
-            headers.setRawHeaders(b"accept-encoding", [b"identity"])
+        wanted = headers.getRawHeaders(b"accept-encoding", [b"identity"])[0]
+        headers.setRawHeaders(b"accept-encoding", [wanted])
         if self._proxy_authorization:
             headers.setRawHeaders(b"proxy-authorization", [self._proxy_authorization])
         return self._agent.request(method, uri, headers, bodyProducer).addCallback(_decoded)

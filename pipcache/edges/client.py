@@ -52,6 +52,7 @@ CONNECT_SECONDS = 5.0
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _DISCARD_BYTES = 1 << 16
+_SAID_CHARACTERS = 200
 
 
 @define
@@ -153,6 +154,7 @@ class ReceivedResponse:
             (name.decode("latin-1").lower(), value.decode("latin-1"))
             for name, values in response.headers.getAllRawHeaders()
             for value in values
+            if name.lower() != b"content-encoding"  # it is decoded; Twisted leaves an empty one behind
         )
         self.length: int | None = None if response.length is UNKNOWN_LENGTH else int(response.length)
         self._response = response
@@ -335,7 +337,6 @@ def _as_ours(error: Exception) -> PipcacheError:
         if isinstance(cause, ConnectionClosed):
             return UpstreamUnavailable("the connection was closed before an answer")
     if reasons:
-        return UpstreamUnavailable(
-            "no answer: " + "; ".join(str(reason) or type(reason).__name__ for reason in reasons)
-        )
+        said = "; ".join(str(reason) or type(reason).__name__ for reason in reasons)
+        return UpstreamUnavailable(f"no answer: {said[:_SAID_CHARACTERS]}")
     return MalformedResponse(f"no usable answer: {type(error).__name__}: {error}")
