@@ -26,7 +26,8 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
 
 from pipcache import __version__
-from pipcache.edges.agent import Connections, Losses
+from pipcache.edges.agent import Connections
+from pipcache.edges.endpoints import Losses
 from pipcache.rules.errors import (
     MalformedResponse,
     PipcacheError,

@@ -1,0 +1,175 @@
+"""How one connection to an upstream is made and lost: in time, at once, through a proxy's tunnel.
+
+Knows neither HTTP's requests nor pools; Twisted's own endpoints do the connecting.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from attrs import define
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectError, ConnectionDone
+from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from pipcache.rules.errors import UpstreamTimeout
+
+_TUNNEL_HEAD_BYTES = 1 << 14
+
+
+@define
+class Losses:
+    """Whether a connection is being lost without a farewell at this very moment.
+
+    The end of a body without a length is the end of its connection, and Twisted says of both ends the same. So those
+    who are told of a body's end look here.
+    """
+
+    is_unclean: bool = False
+
+
+@implementer(IStreamClientEndpoint)
+class PromptEndpoint:
+    """An endpoint that gives up in time, name resolution and all attempts included; its connections close at once."""
+
+    def __init__(self, endpoint: IStreamClientEndpoint, clock: Any, seconds: float, losses: Losses) -> None:
+        self._endpoint = endpoint
+        self._clock = clock
+        self._seconds = seconds
+        self._losses = losses
+
+    def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
+        """Connect; fails with ``UpstreamTimeout`` when it took too long."""
+        cast(Any, factory).noisy = False  # a log line for every connection would hide the others
+        connecting: Deferred[Any] = self._endpoint.connect(_PromptFactory(factory, self._losses))
+        is_late = False
+
+        def give_up() -> None:
+            nonlocal is_late
+            is_late = True
+            connecting.cancel()
+
+        def done(result: Any) -> Any:
+            if timer.active():
+                timer.cancel()
+            if is_late:  # what a cancelled attempt fails with depends on how far it came
+                raise UpstreamTimeout(f"no connection in {self._seconds:g} s")
+            return result if isinstance(result, Failure) else result.wrappedProtocol
+
+        timer = self._clock.callLater(self._seconds, give_up)
+        return connecting.addBoth(done)
+
+
+class _PromptConnection(ProtocolWrapper):
+    """A connection whose close waits for nobody.
+
+    TLS sends its farewell and then waits for the peer's, for ever where the peer hangs; and until then nobody learns that
+    the connection is lost. Here the connection below is closed as soon as our own farewell is written.
+    """
+
+    def loseConnection(self) -> None:
+        """Close, in both directions."""
+        super().loseConnection()
+        cast(Any, self.transport).stopProducing()  # of TLS, that is the one of the connection below
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Say how, while the protocol inside is told that."""
+        losses = cast(_PromptFactory, self.factory).losses
+        losses.is_unclean = not reason.check(ConnectionDone)
+        try:
+            super().connectionLost(reason)
+        finally:
+            losses.is_unclean = False
+
+
+class _PromptFactory(WrappingFactory):  # type: ignore[type-arg]  # generic in newer Twisteds only
+    protocol = _PromptConnection
+    noisy = False
+
+    def __init__(self, factory: IProtocolFactory, losses: Losses) -> None:
+        super().__init__(factory)
+        self.losses = losses
+
+
+@implementer(IStreamClientEndpoint)
+class TunnelEndpoint:
+    """A connection through an HTTP proxy, by CONNECT (RFC 9110, section 9.3.6)."""
+
+    def __init__(self, proxy: IStreamClientEndpoint, host: bytes, port: int, authorization: bytes | None) -> None:
+        self._proxy = proxy
+        target = b"[%s]:%d" % (host, port) if b":" in host else b"%s:%d" % (host, port)
+        self._head = b"CONNECT %s HTTP/1.1\r\nHost: %s\r\n" % (target, target)
+        if authorization:
+            self._head += b"Proxy-Authorization: %s\r\n" % authorization
+        self._head += b"\r\n"
+
+    def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
+        """Connect to the proxy, ask for the tunnel, then build the factory's protocol in it."""
+
+        def cancelled(_: Deferred[IProtocol]) -> None:
+            connecting.cancel()
+            if tunnel.transport is not None:
+                tunnel.transport.loseConnection()
+
+        ready: Deferred[IProtocol] = Deferred(cancelled)
+        tunnel = _Tunnel(factory, self._head, ready)
+        connecting: Deferred[IProtocol] = self._proxy.connect(Factory.forProtocol(lambda: tunnel))
+        connecting.addErrback(lambda failure: None if ready.called else ready.errback(failure))
+        return ready
+
+
+class _Tunnel(Protocol):
+    """Asks for a tunnel; once it stands, is nothing but the pipe to the protocol inside."""
+
+    def __init__(self, factory: IProtocolFactory, head: bytes, ready: Deferred[IProtocol]) -> None:
+        self._factory = factory
+        self._head = head
+        self._ready = ready
+        self._received = b""
+        self._inner: IProtocol | None = None
+
+    def connectionMade(self) -> None:
+        assert self.transport is not None
+        self.transport.write(self._head)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._inner is not None:
+            self._inner.dataReceived(data)
+            return
+        self._received += data
+        head, end, rest = self._received.partition(b"\r\n\r\n")
+        if not end and len(self._received) < _TUNNEL_HEAD_BYTES:
+            return
+        assert self.transport is not None
+        status = head.split(b" ", 2)[1:2]
+        if not end or not head.startswith(b"HTTP/1.") or not status or status[0][:1] != b"2":
+            said = head.partition(b"\r\n")[0][:80].decode("latin-1")
+            self._refuse(f"the proxy refused a tunnel: {said!r}")
+            return
+        address: IAddress = self.transport.getPeer()
+        inner = self._factory.buildProtocol(address)
+        if inner is None:
+            self._refuse("the connection was not wanted any more")
+            return
+        self._inner = inner
+        inner.makeConnection(self.transport)
+        if not self._ready.called:
+            self._ready.callback(inner)
+        if rest:
+            inner.dataReceived(rest)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._inner is not None:
+            self._inner.connectionLost(reason)
+        elif not self._ready.called:
+            self._ready.errback(ConnectError(string="the proxy closed the connection"))
+
+    def _refuse(self, why: str) -> None:
+        assert self.transport is not None
+        if not self._ready.called:
+            self._ready.errback(ConnectError(string=why))
+        self.transport.loseConnection()
