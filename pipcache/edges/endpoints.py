@@ -117,7 +117,9 @@ class TunnelEndpoint:
 
         ready: Deferred[IProtocol] = Deferred(cancelled)
         tunnel = _Tunnel(factory, self._head, ready)
-        connecting: Deferred[IProtocol] = self._proxy.connect(Factory.forProtocol(lambda: tunnel))
+        outer = Factory.forProtocol(lambda: tunnel)
+        outer.noisy = False
+        connecting: Deferred[IProtocol] = self._proxy.connect(outer)
         connecting.addErrback(lambda failure: None if ready.called else ready.errback(failure))
         return ready
 

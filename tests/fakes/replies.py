@@ -109,7 +109,8 @@ class Route:
         while reply.stall_before_head and not self.is_released:
             yield Move.WAIT
         if reply.raw is not None:
-            yield reply.raw
+            if reply.raw:
+                yield reply.raw
             yield Move.CLOSE
             return
         status, fields, content = _select(reply, request)

@@ -17,6 +17,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPullProducer
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.ssl import CertificateOptions
 from zope.interface import implementer
 
 from tests.fakes.replies import Move, Recorded, Reply, Route
@@ -31,9 +32,11 @@ class FakeUpstream:
     """A server whose every answer the test decides; `async with FakeUpstream() as it`, or start and stop.
 
     A path registered without a query answers with any query. Registering a path again replaces its answers.
+    With `tls` (the options of a certificate) it speaks https.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: CertificateOptions | None = None) -> None:
+        self._tls = tls
         self.requests: list[Recorded] = []
         self.bytes_sent = 0  # of bodies, without the framing of chunks, all connections together
         self.connections_made = 0
@@ -53,7 +56,7 @@ class FakeUpstream:
     @property
     def url(self) -> str:
         """Where it listens, without a final slash."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     @property
     def open_connections(self) -> int:
@@ -64,7 +67,10 @@ class FakeUpstream:
         """Listen, on the same port as before where there was one."""
         factory = Factory.forProtocol(lambda: _Connection(self))
         factory.noisy = False
-        self._listening = reactor.listenTCP(self.port, factory, interface="127.0.0.1")
+        if self._tls is None:
+            self._listening = reactor.listenTCP(self.port, factory, interface="127.0.0.1")
+        else:
+            self._listening = reactor.listenSSL(self.port, factory, self._tls, interface="127.0.0.1")
         self.port = self._listening.getHost().port
 
     async def stop(self) -> None:
