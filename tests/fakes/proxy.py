@@ -12,7 +12,7 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 
 from tests.fakes.replies import Recorded
@@ -136,7 +136,9 @@ class _Client(_Side):
         elif authorization != self._proxy.authorization:
             self.transport.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
         else:
-            reached = connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", port), _Side(self._proxy))
+            factory = Factory.forProtocol(lambda: _Side(self._proxy))
+            factory.noisy = False
+            reached = TCP4ClientEndpoint(reactor, "127.0.0.1", port).connect(factory)
             reached.addCallbacks(self._join, lambda _: self.transport.loseConnection())
 
     def _join(self, server: _Side) -> None:
