@@ -5,6 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 
 import pytest
+from twisted.logger import globalLogPublisher
 
 from pipcache.rules.errors import ConfigError, UpstreamTimeout, UpstreamUnavailable
 from pipcache.rules.sites import UpstreamSite
@@ -143,6 +144,26 @@ async def test_http_goes_to_the_proxy_with_absolute_targets(userinfo):
         expected = "Basic " + b64encode(b"ali:open sesame").decode() if userinfo else None
         assert request.headers.get("proxy-authorization") == expected
         assert scene.upstream.connections_made == 1
+
+
+@bounded
+async def test_connecting_says_nothing_in_the_log(ca_file):
+    """A line for every connection would hide what matters."""
+    said: list[str] = []
+
+    def observe(event: dict[str, object]) -> None:
+        said.append(str(event.get("log_format")))
+
+    async with Scene() as scene:
+        upstream = await scene.another(FakeUpstream(self_signed().options))
+        proxy = await scene.another(FakeProxy())
+        site = UpstreamSite.from_index("pip", f"{upstream.url}/simple/", ca_file, proxy.url)
+        globalLogPublisher.addObserver(observe)
+        try:
+            await scene.fetch(f"{upstream.url}/a", site)
+        finally:
+            globalLogPublisher.removeObserver(observe)
+    assert [line for line in said if "factory" in line.lower()] == []
 
 
 @bounded

@@ -15,7 +15,7 @@ from twisted.web.client import ResponseDone
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH
 
-from pipcache.edges.agent import DecodedResponse
+from pipcache.edges.coding import DecodedResponse
 from pipcache.rules.errors import MalformedResponse, TruncatedBody
 from tests.edges.scene import Receiver, Scene, bounded, turns
 

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 
-from pipcache.edges.agent import Losses, PromptEndpoint
+from pipcache.edges.endpoints import Losses, PromptEndpoint
 from pipcache.rules.errors import UpstreamError, UpstreamTimeout
 from tests.edges.scene import ClockReactor, Receiver, Scene, bounded, turns
 
