@@ -41,7 +41,8 @@ def test_a_response_refuses_what_a_connection_could_not_do() -> None:
 def test_a_turn_is_one_turn() -> None:
     """What it makes due waits for the next."""
     clock, seen = Turns(), list[int]()
-    clock.callLater(0, lambda: (seen.append(1), clock.callLater(0, seen.append, 2)))
+    clock.callLater(0, seen.append, 1)
+    clock.callLater(0, clock.callLater, 0, seen.append, 2)
     clock.turn()
     assert seen == [1]
     clock.turn()
