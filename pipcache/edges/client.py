@@ -15,7 +15,7 @@ from urllib.parse import unquote, urljoin
 from attrs import define, evolve
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError
-from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
+from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionClosed, DNSLookupError
 from twisted.internet.interfaces import IDelayedCall, IPushProducer
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.internet.protocol import connectionDone
@@ -328,7 +328,7 @@ def _as_ours(error: Exception) -> PipcacheError:
         [reason.value for reason in error.reasons] if isinstance(error, (ResponseNeverReceived, ResponseFailed)) else []
     )
     for cause in [error, *reasons]:
-        if isinstance(cause, (CancelledError, TimeoutError)):
+        if isinstance(cause, (CancelledError, ConnectingCancelledError, TimeoutError)):
             return UpstreamTimeout("no answer in time")
     for cause in [error, *reasons]:
         if isinstance(cause, DNSLookupError):
@@ -337,7 +337,16 @@ def _as_ours(error: Exception) -> PipcacheError:
             return UpstreamUnavailable(f"no connection: {cause}")
         if isinstance(cause, ConnectionClosed):
             return UpstreamUnavailable("the connection was closed before an answer")
+<<<<<<< HEAD
     if reasons:
         said = "; ".join(str(reason) or type(reason).__name__ for reason in reasons)
         return UpstreamUnavailable(f"no answer: {said[:_SAID_CHARACTERS]}")
     return MalformedResponse(f"no usable answer: {type(error).__name__}: {error}")
+=======
+    if not reasons:
+        return MalformedResponse(f"no usable answer: {type(error).__name__}: {error}")
+    said = "; ".join(str(reason) or type(reason).__name__ for reason in reasons)
+    if isinstance(error, ResponseNeverReceived):  # not a byte of one: TLS, mostly
+        return UpstreamUnavailable(f"no answer: {said}")
+    return MalformedResponse(f"no usable answer: {said}")
+>>>>>>> 084a3f4 (client: a connect that times out is silence, a bad head no answer)
