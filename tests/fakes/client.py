@@ -48,7 +48,9 @@ class Answer:
         return ", ".join(values) if values else None
 
     def __repr__(self) -> str:
-        return f"<{self.method}: {self.status} {self.fields} {len(self.body)} bytes {bytes(self.body[:200])!r} {self.end}>"
+        return (
+            f"<{self.method}: {self.status} {self.fields} {len(self.body)} bytes {bytes(self.body[:200])!r} {self.end}>"
+        )
 
     @property
     def is_whole(self) -> bool:

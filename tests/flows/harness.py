@@ -205,5 +205,3 @@ class Flow:
         finally:
             for proxy in self.proxies:
                 await proxy.stop()
-
-
