@@ -337,16 +337,9 @@ def _as_ours(error: Exception) -> PipcacheError:
             return UpstreamUnavailable(f"no connection: {cause}")
         if isinstance(cause, ConnectionClosed):
             return UpstreamUnavailable("the connection was closed before an answer")
-<<<<<<< HEAD
-    if reasons:
-        said = "; ".join(str(reason) or type(reason).__name__ for reason in reasons)
-        return UpstreamUnavailable(f"no answer: {said[:_SAID_CHARACTERS]}")
-    return MalformedResponse(f"no usable answer: {type(error).__name__}: {error}")
-=======
     if not reasons:
         return MalformedResponse(f"no usable answer: {type(error).__name__}: {error}")
-    said = "; ".join(str(reason) or type(reason).__name__ for reason in reasons)
+    said = "; ".join(str(reason) or type(reason).__name__ for reason in reasons)[:_SAID_CHARACTERS]
     if isinstance(error, ResponseNeverReceived):  # not a byte of one: TLS, mostly
         return UpstreamUnavailable(f"no answer: {said}")
     return MalformedResponse(f"no usable answer: {said}")
->>>>>>> 084a3f4 (client: a connect that times out is silence, a bad head no answer)
