@@ -8,6 +8,7 @@ terminator of its chunks, with its connection, or in the middle.
 from __future__ import annotations
 
 import enum
+import hashlib
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -61,6 +62,11 @@ class Answer:
     def text(self) -> str:
         """The body as text."""
         return self.body.decode()
+
+    @property
+    def sha256(self) -> str:
+        """The body's SHA-256; for bodies too large to be shown where a test fails."""
+        return hashlib.sha256(self.body).hexdigest()
 
     async def head(self) -> Answer:
         """Wait for status and fields."""

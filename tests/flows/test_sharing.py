@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from random import Random
 
 import pytest
@@ -13,6 +14,7 @@ from tests.flows.harness import PAGE_TYPE, bounded, hashed, page
 FILE = "/packages/aa/bb/cc/demo-1.0-py3-none-any.whl"
 PAGE = "/simple/demo/"
 BODY = Random(1).randbytes(24 << 20)
+DIGEST = sha256(BODY).hexdigest()
 HALF = len(BODY) // 2
 SMALL_BUFFER = 1 << 16
 
@@ -35,11 +37,11 @@ async def test_thirty_clients_share_one_transfer(proxy, upstream):
     upstream.push(FILE, BODY[HALF:])
     for answer in (*early, *late):
         assert (await answer.ended()).end is End.LENGTH
-        assert answer.body == BODY
+        assert answer.sha256 == DIGEST
         answer.body.clear()
     assert len(slow_answer.body) < len(BODY)
     slow.resume()
-    assert (await slow_answer.ended()).body == BODY
+    assert (await slow_answer.ended()).sha256 == DIGEST
     assert (upstream.count(FILE), upstream.count(PAGE)) == (1, 1)
     assert upstream.bytes_sent == len(BODY) + len(page(hashed(FILE, BODY)))
     assert (await proxy.get(FILE, method="HEAD"))["x-cache-status"] == "HIT"
@@ -120,10 +122,10 @@ async def test_a_slow_client_of_a_hit_gets_all(proxy, upstream):
     answer = client.ask(FILE)
     await answer.received(1)
     client.pause()
-    assert (await proxy.get(FILE)).body == BODY
+    assert (await proxy.get(FILE)).sha256 == DIGEST
     assert len(answer.body) < len(BODY)
     client.resume()
-    assert (await answer.ended()).body == BODY
+    assert (await answer.ended()).sha256 == DIGEST
 
 
 @bounded
@@ -148,7 +150,7 @@ async def test_ranges_of_a_growing_file(proxy, upstream):
     assert relayed["etag"] is None
     upstream.push(FILE, body[has:])
     assert bytes((await ahead.ended()).body) == body[near : near + 100]
-    assert (await whole.ended()).body == body
+    assert (await whole.ended()).sha256 == sha256(body).hexdigest()
     assert whole["etag"] == behind["etag"] == ahead["etag"] == (await proxy.get(FILE))["etag"]
     assert upstream.count(FILE) == 2
 
