@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -139,8 +140,11 @@ class Proxy:
     @property
     def kept(self) -> set[str]:
         """The keys of all entries on disk, without their `GET-`."""
-        metas = self.cache_dir.glob("???/*.meta")
-        return {json.loads(meta.read_bytes())["key"].removeprefix("GET-") for meta in metas}
+        keys = set()
+        for meta in self.cache_dir.glob("???/*.meta"):
+            with suppress(FileNotFoundError):  # evicted meanwhile
+                keys.add(json.loads(meta.read_bytes())["key"].removeprefix("GET-"))
+        return keys
 
     @property
     def parts(self) -> list[Path]:
