@@ -35,20 +35,20 @@ IN_THE_BODY = {
     "silence in a coding": (Reply(body=BODY, gzip=True, stall_after=20), UpstreamTimeout),
 }
 BEFORE_THE_BODY = {
-    "no HTTP": (raw(b"220 mail.example ESMTP\r\n"), UpstreamUnavailable),
+    "no HTTP": (raw(b"220 mail.example ESMTP\r\n"), MalformedResponse),
     "no words": (raw(b"\x00\x01\x02\xff" * 100), UpstreamUnavailable),
-    "a long line of no HTTP": (raw(b"word " * 3000 + b"\r\n"), UpstreamUnavailable),
+    "a long line of no HTTP": (raw(b"word " * 3000 + b"\r\n"), MalformedResponse),
     "nothing": (raw(b""), UpstreamUnavailable),
     "half a head": (raw(b"HTTP/1.1 200 OK\r\nContent-Le"), UpstreamUnavailable),
-    "a status that is none": (raw(b"HTTP/1.1 OK 200\r\n\r\n"), UpstreamUnavailable),
-    "a length that is none": (raw(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"), UpstreamUnavailable),
+    "a status that is none": (raw(b"HTTP/1.1 OK 200\r\n\r\n"), MalformedResponse),
+    "a length that is none": (raw(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"), MalformedResponse),
     "two lengths": (
         raw(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx"),
-        UpstreamUnavailable,
+        MalformedResponse,
     ),
     "a transfer coding that nobody knows": (
         raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nxx"),
-        UpstreamUnavailable,
+        MalformedResponse,
     ),
     "an endless line": (raw(b"HTTP/1.1 200 OK\r\nA: " + b"x" * 100_000), UpstreamUnavailable),
     "silence before the head": (Reply(stall_before_head=True), UpstreamTimeout),

@@ -71,7 +71,6 @@ class Proxy:
     program: Program = field(init=False)
     port: int = field(init=False, default=0)
     _listening: Any = field(init=False, default=None)
-    _channels: list[Any] = field(init=False, factory=list)
 
     async def start(self, *, scan: bool = False) -> None:
         """Assemble, listen on a port that the system chooses, and answer."""
@@ -79,13 +78,6 @@ class Proxy:
         self.program = assemble(self.settings, self.cache_dir, reactor, events)
         self.program.pool.start()
         self.program.store.prepare()
-        build = self.program.site.buildProtocol
-
-        def recorded(address: Any) -> Any:
-            self._channels.append(build(address))
-            return self._channels[-1]
-
-        self.program.site.buildProtocol = recorded  # type: ignore[method-assign]
         self._listening = reactor.listenTCP(0, self.program.site, interface="127.0.0.1")  # type: ignore[attr-defined]
         self.port = self._listening.getHost().port
         self.program.upstreams.now_known(tuple(site_of(upstream) for upstream in self.sites))
@@ -99,11 +91,7 @@ class Proxy:
         await self._listening.stopListening()
         self._listening = None
         try:
-            transports = [channel._channel.transport for channel in self._channels]  # it is told by nothing public
-            for transport in transports:
-                transport.abortConnection()
-            await eventually(lambda: not any(transport.connected for transport in transports))
-            self._channels.clear()
+            await self.program.site.abort()
             self.program.janitor.stop()
             await self.program.holdings.note_uses()
             await self.program.client.close()
