@@ -29,6 +29,7 @@ from pipcache.rules.sites import Origin, UpstreamSite
 IDLE_PER_ORIGIN = 10
 OPEN_PER_ORIGIN = 50
 IDLE_SECONDS = 90.0
+ATTEMPT_SECONDS = 0.1
 IDLE_ORIGINS = 10
 """With ``IDLE_PER_ORIGIN`` idle connections each: at most 100 idle in all."""
 
@@ -98,7 +99,7 @@ class Connections:
         if site.proxy is not None and origin.scheme == "http":
             proxy = _ProxyAddress(site.proxy)
             endpoint = PromptEndpoint(
-                HostnameEndpoint(self._reactor, proxy.host.encode(), proxy.port),
+                _host(self._reactor, proxy.host.encode(), proxy.port),
                 self._reactor,
                 self._connect_seconds,
                 losses,
@@ -135,13 +136,18 @@ class EndpointFactory:
         """The endpoint for one address; connecting is given up after ``connect_seconds``."""
         endpoint: IStreamClientEndpoint
         if self._proxy is None:
-            endpoint = HostnameEndpoint(self._reactor, uri.host, uri.port)
+            endpoint = _host(self._reactor, uri.host, uri.port)
         else:
-            hop = HostnameEndpoint(self._reactor, self._proxy.host.encode(), self._proxy.port)
+            hop = _host(self._reactor, self._proxy.host.encode(), self._proxy.port)
             endpoint = TunnelEndpoint(hop, uri.host, uri.port, self._proxy.authorization)
         if uri.scheme == b"https":
             endpoint = wrapClientTLS(self._policy.creatorForNetloc(uri.host, uri.port), endpoint)
         return PromptEndpoint(endpoint, self._reactor, self._connect_seconds, self._losses)
+
+
+def _host(reactor: Any, host: bytes, port: int) -> HostnameEndpoint:
+    """A host by name. Twisted looks whether there is another address only after the delay, a refusal notwithstanding."""
+    return HostnameEndpoint(reactor, host, port, attemptDelay=ATTEMPT_SECONDS)
 
 
 class _ProxyAddress:
