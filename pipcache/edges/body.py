@@ -13,13 +13,15 @@ affair.
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 from attrs import frozen
 
-from pipcache.edges.files import Files
+from pipcache.edges.files import Files, storage_error
 from pipcache.rules.errors import StorageError
+from pipcache.rules.meta import Verified
+
+_HASHED_BYTES = 1 << 20
 
 
 @frozen
@@ -47,6 +49,20 @@ class GrowingBody:
         self._window = bytearray()
         self._window_start = 0
         self._sha256 = hashlib.sha256()
+
+    @classmethod
+    def resumed(cls, files: Files, part: Part) -> GrowingBody:
+        """A body whose first bytes are in a part that somebody left: read through once, for their digest.
+
+        Raises:
+            OSError: the part cannot be read.
+        """
+        body = cls(files, part)
+        while chunk := files.read_at(part.descriptor, body.size, _HASHED_BYTES):
+            body._sha256.update(chunk)
+            body.size += len(chunk)
+        body._filed = body.size
+        return body
 
     @property
     def is_whole_on_disk(self) -> bool:
@@ -97,15 +113,16 @@ class GrowingBody:
             del self._window[:surplus]
             self._window_start += surplus
 
-    def discard(self) -> None:
-        """Give up the file's name: it will not be published. Readers keep what they have open.
-
-        What is appended later goes to the window.
-        """
-        if self._filing:
-            self._filing = False
+    def give_up_name(self) -> bool:
+        """Leave the part's name to the caller; what is appended later goes to the window. False where it has none."""
+        had_name, self._filing = self._filing, False
+        if had_name:
             self._window_start = self._filed
-        if self.part is not None:
+        return had_name
+
+    def discard(self) -> None:
+        """Remove the file's name: it will not be published. Readers keep what they have open."""
+        if self.give_up_name() and self.part is not None:
             try:
                 self._files.unlink(self.part.path)
             except OSError:
@@ -129,7 +146,7 @@ class GrowingBody:
                 left = left[taken:]
                 self._filed += taken
         except OSError as error:
-            self.failure = StorageError(f"cannot write to the cache directory: {error.strerror}")
+            self.failure = storage_error("cannot write to the cache directory", error)
             self.size = self._filed
             self.discard()
         return bytes(left)
@@ -138,11 +155,13 @@ class GrowingBody:
 class StoredBody:
     """A file that is whole and will not change; an ``open`` of it survives its eviction.
 
-    Whoever was given one closes it.
+    Whoever was given one closes it. ``is_suspect``: it is not the file that was verified; somebody touched it.
     """
 
-    def __init__(self, files: Files, descriptor: int, length: int) -> None:
-        self.length = length
+    def __init__(self, files: Files, descriptor: int, seen: Verified, *, is_suspect: bool = False) -> None:
+        self.length = seen.size
+        self.seen = seen
+        self.is_suspect = is_suspect
         self._files = files
         self._descriptor: int | None = descriptor
 
@@ -155,6 +174,20 @@ class StoredBody:
         assert self._descriptor is not None
         return _read(self._files, self._descriptor, offset, min(count, self.length - offset))
 
+    def sha256(self) -> str:
+        """The SHA-256 of the whole file, as hex digits; blocks for as long as reading it takes.
+
+        Raises:
+            StorageError: it cannot be read, or has become shorter.
+        """
+        digest = hashlib.sha256()
+        position = 0
+        while position < self.length:
+            chunk = self.read_at(position, _HASHED_BYTES)
+            digest.update(chunk)
+            position += len(chunk)
+        return digest.hexdigest()
+
     def close(self) -> None:
         """Give the descriptor back; harmless when done already."""
         if self._descriptor is not None:
@@ -166,7 +199,7 @@ def _read(files: Files, descriptor: int, offset: int, count: int) -> bytes:
     try:
         data = files.read_at(descriptor, offset, count)
     except OSError as error:
-        raise StorageError(f"cannot read from the cache directory: {os.strerror(error.errno or 0)}") from error
+        raise storage_error("cannot read from the cache directory", error) from error
     if not data and count:
         raise StorageError("a body on disk is shorter than it was")
     return data

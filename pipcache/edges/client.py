@@ -74,7 +74,7 @@ class UpstreamClient:
         self._page_origins: set[Origin] = set()
 
     def allow_pages_from(self, sites: tuple[UpstreamSite, ...]) -> None:
-        """Say which upstreams there are: a page's redirect may lead to these hosts only."""
+        """Say whose pages are taken: a page's redirect may lead to these hosts only."""
         self._page_origins = {site.origin for site in sites}
 
     async def send(self, request: UpstreamRequest) -> ReceivedResponse:
@@ -313,6 +313,8 @@ def _headers(request: UpstreamRequest, origin: Origin) -> Headers:
     )
     if request.byte_range:
         headers.setRawHeaders("Range", [request.byte_range])
+    if request.if_range:
+        headers.setRawHeaders("If-Range", [request.if_range])
     if request.site.userinfo is not None and origin == request.site.origin:
         user, _, password = request.site.userinfo.partition(":")
         pair = f"{unquote(user)}:{unquote(password)}".encode()

@@ -61,6 +61,7 @@ def _decoded(response: IResponse) -> IResponse:
     if not codings or response.code in (204, 304):
         return response
     response.headers.removeHeader(b"content-length")  # of HEAD; it is that of the encoded body
+    response.headers.removeHeader(b"content-range")  # which counts encoded bytes
     return DecodedResponse(response, codings)
 
 

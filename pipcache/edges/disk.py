@@ -10,12 +10,11 @@ in the store's threads. One lock keeps a removal from meeting a publication of t
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
 import stat
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import Protocol, TypeVar
@@ -23,7 +22,9 @@ from typing import Protocol, TypeVar
 from attrs import evolve, frozen
 
 from pipcache.edges.body import GrowingBody, Part, StoredBody
-from pipcache.edges.files import Files
+from pipcache.edges.files import Files, storage_error
+from pipcache.edges.parts import Parts, remove_unowned
+from pipcache.edges.quarantine import Quarantine
 from pipcache.rules.errors import ConfigError, StorageError
 from pipcache.rules.key import CacheKey
 from pipcache.rules.meta import (
@@ -34,7 +35,6 @@ from pipcache.rules.meta import (
     Verified,
     entry_name,
     folder_names,
-    is_part_name,
     key_of,
     parse_name,
 )
@@ -43,8 +43,6 @@ T = TypeVar("T")
 
 ORPHAN_GRACE_SECONDS = 60.0
 """A file that no meta names may belong to a publication in progress; after this long it does not."""
-
-_CREATE_TRIES = 3
 
 
 class InThread(Protocol):
@@ -78,6 +76,7 @@ class DiskStore:
     Args:
         root: the directory; made by ``prepare``.
         in_thread: where what may block is run.
+        quarantine_bytes: how much of what was wrong is kept.
         files: the operating system's calls.
         token: makes random hex digits, twice as many as it is given bytes.
     """
@@ -86,6 +85,7 @@ class DiskStore:
         self,
         root: Path,
         in_thread: InThread,
+        quarantine_bytes: int,
         files: Files | None = None,
         token: Callable[[int], str] = secrets.token_hex,
     ) -> None:
@@ -94,6 +94,8 @@ class DiskStore:
         self._files = files or Files()
         self._token = token
         self._lock = Lock()
+        self._parts = Parts(root / "tmp", self._files, token)
+        self._quarantine = Quarantine(root / "quarantine", quarantine_bytes, self._files)
 
     # -- start -------------------------------------------------------------------------------------------------------
 
@@ -110,7 +112,7 @@ class DiskStore:
                 self._rename_into_place(f"{LAYOUT_VERSION}\n".encode(), version)
             found = self._files.read_whole(version).decode("ascii", "replace").strip()
             if found == LAYOUT_VERSION:
-                probe = self._create_part()
+                probe = self._parts.create()
                 self._files.close(probe.descriptor)
                 self._files.unlink(probe.path)
         except OSError as error:
@@ -134,12 +136,19 @@ class DiskStore:
             return None
 
     def open_body(self, key: CacheKey, stored: StoredResponse) -> StoredBody | None:
-        """The stored body, or None where it is missing or not of the size that was published."""
-        return self._open(key, stored.body, stored.body_size)
+        """The stored body, or None where it is missing or not of the size that was published.
+
+        One that somebody touched since it was verified says so: ``is_suspect``.
+        """
+        return self._open(key, stored.body, stored.body_size, stored.verified)
 
     def open_variant(self, key: CacheKey, variant: Variant) -> StoredBody | None:
-        """A page's rendering, or None where it is missing or not of the size that was published."""
-        return self._open(key, variant.file, variant.size)
+        """A page's rendering, or None where it is missing or somebody touched it."""
+        body = self._open(key, variant.file, variant.size, variant.verified)
+        if body is not None and body.is_suspect:
+            body.close()
+            return None
+        return body
 
     def touch(self, digest: str, at: float) -> None:
         """Note on disk when an entry was last used; what is gone meanwhile is left alone."""
@@ -148,13 +157,36 @@ class DiskStore:
 
     # -- write -------------------------------------------------------------------------------------------------------
 
-    def grow(self) -> GrowingBody:
-        """A body to append to; without a file, and saying why, where the disk gives none."""
+    def grow(self, sha256: str | None = None) -> GrowingBody:
+        """A body to append to; without a file, and saying why, where the disk gives none.
+
+        Args:
+            sha256: what it must come to, None where nobody knows; then nobody can resume it either.
+        """
         try:
-            return GrowingBody(self._files, self._create_part())
+            return GrowingBody(self._files, self._parts.create(sha256))
         except OSError as error:
-            failure = StorageError(f"cannot create a file in the cache directory: {error.strerror}")
+            failure = storage_error("cannot create a file in the cache directory", error)
             return GrowingBody(self._files, None, failure)
+
+    async def resume(self, sha256: str) -> GrowingBody | None:
+        """A body that somebody who was killed left half done, or None: where it ends, one can go on."""
+        if not self._parts.is_resumable(sha256):
+            return None
+        return await self._in_thread(lambda: self._parts.resume(sha256))
+
+    def leave(self, body: GrowingBody) -> None:
+        """Leave a body half done: its part stays for whoever fetches it next, where its name says its digest."""
+        part = body.part
+        if part is not None and not self._parts.leave(part, body.size):
+            body.discard()
+        body.give_up_name()
+
+    async def reject(self, body: GrowingBody, note: Mapping[str, object]) -> None:
+        """Put a body that turned out wrong into quarantine; its descriptor stays the caller's."""
+        part = body.part
+        if part is not None and body.give_up_name():
+            await self._in_thread(lambda: self._quarantine.take(part.path, note, self._token(16)))
 
     def window(self) -> GrowingBody:
         """A body to append to that is never to be stored."""
@@ -186,6 +218,16 @@ class DiskStore:
         """
         return await self._in_thread(lambda: self._replace_variant(key, before, stored, variant))
 
+    async def verify(self, key: CacheKey, stored: StoredResponse) -> StoredResponse | None:
+        """Read the whole body and compare it with its digest.
+
+        Returns:
+            The response as it is stored now: unchanged, or with the body's new inode and times where only those
+            differed, or what replaced it meanwhile. None where the body was wrong or gone: then it is in quarantine,
+            and the entry is no more.
+        """
+        return await self._in_thread(lambda: self._verify(key, stored))
+
     async def remove(self, digests: tuple[str, ...], before: float) -> tuple[str, ...]:
         """Remove entries that were cached at ``before`` (epoch seconds) or earlier; returns those that are gone."""
         return await self._in_thread(lambda: tuple(d for d in digests if self._remove(d, before)))
@@ -198,9 +240,14 @@ class DiskStore:
             lambda: tuple(entry for folder in folders for entry in self._scan_folder(folder, now))
         )
 
-    async def drop_parts(self) -> int:
-        """Remove the parts that nobody holds the lease of; returns how many."""
-        return await self._in_thread(self._drop_parts)
+    async def clear_parts(self, now: float, grace_seconds: float) -> int:
+        """Remove the parts that nobody holds and nobody can resume, older than the grace; returns how many."""
+        return await self._in_thread(lambda: self._parts.clear(now, grace_seconds))
+
+    def find(self, digest: str) -> tuple[CacheKey, StoredResponse] | None:
+        """The entry whose key has this digest, for those who do not know its key."""
+        stored = self._read_unnamed(self.root / digest[:3] / f"{digest[3:]}.meta")
+        return (CacheKey(stored.key), stored) if stored else None
 
     @staticmethod
     def folders() -> tuple[str, ...]:
@@ -223,7 +270,7 @@ class DiskStore:
             stored = evolve(
                 stored,
                 body=body_path.name,
-                verified=Verified(status.st_ino, status.st_size, status.st_mtime_ns),
+                verified=_as_seen(status),
                 variant=self._write_variant(key, variant, made),
             )
             self._write_meta(key, stored)
@@ -231,7 +278,7 @@ class DiskStore:
             for path in made:
                 with suppress(OSError):
                     self._files.unlink(path)
-            raise StorageError(f"cannot publish in the cache directory: {error.strerror}") from error
+            raise storage_error("cannot publish in the cache directory", error) from error
         return stored
 
     def _place_body(self, key: CacheKey, part: Part) -> Path:
@@ -253,7 +300,7 @@ class DiskStore:
             for path in made:
                 with suppress(OSError):
                     self._files.unlink(path)
-            raise StorageError(f"cannot write in the cache directory: {error.strerror}") from error
+            raise storage_error("cannot write in the cache directory", error) from error
         return changed
 
     def _write_variant(self, key: CacheKey, variant: NewVariant | None, made: list[Path]) -> Variant | None:
@@ -262,7 +309,7 @@ class DiskStore:
         name = entry_name(key, "html", self._token(4))
         made.append(self.root / key.folder / name)
         self._rename_into_place(variant.content, made[-1])
-        return Variant(name, len(variant.content), variant.shape)
+        return Variant(name, variant.shape, _as_seen(self._files.status_of(made[-1])))
 
     def _write_meta(self, key: CacheKey, stored: StoredResponse, instead_of: StoredResponse | None = None) -> None:
         """Publish the meta, then remove the files that the one before it named.
@@ -270,7 +317,7 @@ class DiskStore:
         Raises:
             OSError: it is not published; also where ``instead_of`` is given and is no longer what is stored.
         """
-        with self._new_part(stored.to_json()) as part, self._lock:
+        with self._parts.new(stored.to_json()) as part, self._lock:
             before = self.read(key)
             if instead_of is not None and before != instead_of:
                 raise FileNotFoundError(2, "the entry was replaced meanwhile")
@@ -279,6 +326,46 @@ class DiskStore:
                 if name not in stored.files:
                     with suppress(OSError):
                         self._files.unlink(self.root / key.folder / name)
+
+    def _verify(self, key: CacheKey, stored: StoredResponse) -> StoredResponse | None:
+        body = self.open_body(key, stored)
+        if body is None:
+            self._drop_broken(key.folder, entry_name(key, "meta"))
+            return self._replacement(key, stored)
+        try:
+            is_right = body.sha256() == stored.sha256
+        except StorageError:
+            is_right = False
+        finally:
+            body.close()
+        if not is_right:
+            self._reject_stored(key, stored)
+            return self._replacement(key, stored)
+        if not body.is_suspect:
+            return stored
+        changed = evolve(stored, verified=body.seen)
+        with suppress(OSError):  # then it is verified again the next time
+            self._write_meta(key, changed, instead_of=stored)
+            return changed
+        return self._replacement(key, stored) or stored
+
+    def _replacement(self, key: CacheKey, stored: StoredResponse) -> StoredResponse | None:
+        """What was published in place of ``stored`` while that was looked at; None where nothing was."""
+        current = self.read(key)
+        return current if current != stored else None
+
+    def _reject_stored(self, key: CacheKey, stored: StoredResponse) -> None:
+        """Put a stored body that is wrong into quarantine and remove its entry, where it is still the stored one."""
+        with self._lock:
+            if self.read(key) != stored:
+                return
+            with suppress(OSError):
+                self._files.unlink(self._path(key, "meta"))
+            note = {"key": key.text, "upstream": stored.upstream, "wanted_sha256": stored.sha256, "found": "on disk"}
+            self._quarantine.take(self.root / key.folder / stored.body, note, self._token(16))
+            if stored.variant is not None:
+                with suppress(OSError):
+                    self._files.unlink(self.root / key.folder / stored.variant.file)
 
     def _remove(self, digest: str, before: float) -> bool:
         """Remove one entry, meta first; False where it was published anew, or the disk refused."""
@@ -311,13 +398,16 @@ class DiskStore:
         for name, (parts, status) in ours.items():
             if parts.kind != "meta":
                 continue
-            stored = self._read_unnamed(self.root / folder / name)
-            digest = folder + parts.stem
-            if stored is None or not self._is_paired(folder, stored):
-                self._drop_broken(folder, name)
+            try:
+                stored = self._load(self.root / folder / name)
+                if stored is None or not self._is_paired(folder, stored):
+                    self._drop_broken(folder, name)
+                    continue
+            except OSError:  # the disk does not say: nothing of this entry is touched
+                named.update(other for other, (its, _) in ours.items() if its.stem == parts.stem)
                 continue
             named.update(stored.files)
-            entries.append(ScannedEntry(digest, stored.size_on_disk, status.st_mtime))
+            entries.append(ScannedEntry(folder + parts.stem, stored.size_on_disk, status.st_mtime))
         for name, (parts, status) in ours.items():
             if parts.kind != "meta" and name not in named and status.st_mtime < now - ORPHAN_GRACE_SECONDS:
                 self._unlink_orphan(folder, parts, name)
@@ -326,12 +416,16 @@ class DiskStore:
     def _drop_broken(self, folder: str, name: str) -> None:
         """Remove a meta that does not parse, or lacks a file; looked at again, as it may have been replaced."""
         with self._lock, suppress(OSError):
-            stored = self._read_unnamed(self.root / folder / name)
+            stored = self._load(self.root / folder / name)
             if stored is None or not self._is_paired(folder, stored):
                 self._files.unlink(self.root / folder / name)
 
     def _is_paired(self, folder: str, stored: StoredResponse) -> bool:
-        """Whether the files that a meta names are there, of the sizes it says."""
+        """Whether the files that a meta names are there, of the sizes it says.
+
+        Raises:
+            OSError: the disk does not say.
+        """
         wanted = [(stored.body, stored.body_size)]
         if stored.variant is not None:
             wanted.append((stored.variant.file, stored.variant.size))
@@ -340,39 +434,15 @@ class DiskStore:
                 status = self._files.status_of(self.root / folder / name)
                 if not stat.S_ISREG(status.st_mode) or status.st_size != size:
                     return False
-        except OSError:
+        except FileNotFoundError:
             return False
         return True
 
     def _unlink_orphan(self, folder: str, parts: EntryFile, name: str) -> None:
-        with self._lock:
-            current = self._read_unnamed(self.root / folder / f"{parts.stem}.meta")
+        with self._lock, suppress(OSError):
+            current = self._load(self.root / folder / f"{parts.stem}.meta")
             if current is None or name not in current.files:
-                self._unlink_unowned(self.root / folder / name)
-
-    def _drop_parts(self) -> int:
-        dropped = 0
-        with suppress(OSError):
-            for found in self._files.entries(self.root / "tmp"):
-                if is_part_name(found.name) and found.is_file(follow_symlinks=False):
-                    dropped += self._unlink_unowned(Path(found.path))
-        return dropped
-
-    def _unlink_unowned(self, path: Path) -> bool:
-        """Remove a part, or a body that no meta names; False where its writer still has it, or the disk refused."""
-        try:
-            descriptor = self._files.open(path)
-        except OSError:
-            return False
-        try:
-            if not self._files.lease(descriptor):
-                return False
-            self._files.unlink(path)
-        except OSError:
-            return False
-        finally:
-            self._files.close(descriptor)
-        return True
+                remove_unowned(self._files, self.root / folder / name)
 
     # -- small parts -------------------------------------------------------------------------------------------------
 
@@ -380,65 +450,46 @@ class DiskStore:
         return self.root / key.folder / entry_name(key, kind)
 
     def _read_unnamed(self, path: Path) -> StoredResponse | None:
-        """A meta whose key is not known yet: read, and checked against its own file name."""
+        """As ``_load``; None also where the disk does not say."""
+        try:
+            return self._load(path)
+        except OSError:
+            return None
+
+    def _load(self, path: Path) -> StoredResponse | None:
+        """A meta whose key is not known yet: read, and checked against its own file name; None where it is none.
+
+        Raises:
+            OSError: the disk does not say.
+        """
         try:
             content = self._files.read_whole(path)
             key = key_of(content)
             if key.folder + key.stem != path.parent.name + path.name.removesuffix(".meta"):
                 return None
             return StoredResponse.from_json(content, key)
-        except (OSError, ValueError):
+        except (FileNotFoundError, ValueError):
             return None
 
-    def _open(self, key: CacheKey, name: str, size: int) -> StoredBody | None:
+    def _open(self, key: CacheKey, name: str, size: int, verified: Verified | None) -> StoredBody | None:
         try:
             descriptor = self._files.open(self.root / key.folder / name)
         except OSError:
             return None
-        status = self._files.status(descriptor)
+        try:
+            status = self._files.status(descriptor)
+        except OSError:
+            self._files.close(descriptor)
+            return None
         if not stat.S_ISREG(status.st_mode) or status.st_size != size:
             self._files.close(descriptor)
             return None
-        return StoredBody(self._files, descriptor, size)
-
-    def _create_part(self) -> Part:
-        """A new, leased part; the folder is made again where somebody removed it."""
-        for _ in range(_CREATE_TRIES):
-            path = self.root / "tmp" / f"{self._token(16)}.part"
-            try:
-                descriptor = self._files.create(path)
-            except FileNotFoundError:
-                self._files.make_folders(path.parent)
-                descriptor = self._files.create(path)
-            try:
-                # somebody who drops parts may have come between creation and lease
-                if self._files.lease(descriptor) and self._files.exists(path):
-                    return Part(path, descriptor)
-            except OSError:
-                self._files.close(descriptor)
-                with suppress(OSError):
-                    self._files.unlink(path)
-                raise
-            self._files.close(descriptor)
-        raise BlockingIOError(errno.EBUSY, "new files are removed at once")
-
-    @contextmanager
-    def _new_part(self, content: bytes) -> Iterator[Path]:
-        """A synced part of this content, leased while the block renames it; one that fails to is removed."""
-        part = self._create_part()
-        try:
-            left = memoryview(content)
-            while left:
-                left = left[self._files.write(part.descriptor, left) :]
-            self._files.sync(part.descriptor)
-            yield part.path
-        except OSError:
-            with suppress(OSError):
-                self._files.unlink(part.path)
-            raise
-        finally:
-            self._files.close(part.descriptor)
+        return StoredBody(self._files, descriptor, _as_seen(status), is_suspect=_as_seen(status) != verified)
 
     def _rename_into_place(self, content: bytes, target: Path) -> None:
-        with self._new_part(content) as part:
+        with self._parts.new(content) as part:
             self._files.rename(part, target)
+
+
+def _as_seen(status: os.stat_result) -> Verified:
+    return Verified(status.st_ino, status.st_size, status.st_mtime_ns)

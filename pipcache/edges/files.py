@@ -6,12 +6,21 @@ nothing of keys, metas or layouts. Files are made readable by their owner alone.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipcache.rules.errors import StorageError
+
 _READ_BYTES = 1 << 20
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def storage_error(what: str, error: OSError) -> StorageError:
+    """What the system refused, in our words: ``what`` says what was being done."""
+    return StorageError(f"{what}: {error.strerror or error}", is_full=error.errno in _FULL)
 
 
 class Files:
@@ -27,6 +36,10 @@ class Files:
         """A descriptor for reading and writing of a file that did not exist before."""
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
+    def open_part(self, path: Path) -> int:
+        """A descriptor for reading, and for appending to what is there; a symbolic link is refused."""
+        return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+
     def open(self, path: Path) -> int:
         """A descriptor for reading; a symbolic link is refused."""
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -36,8 +49,11 @@ class Files:
         os.close(descriptor)
 
     def write(self, descriptor: int, data: bytes | memoryview) -> int:
-        """Append; returns how many bytes were taken, which may be fewer than were given."""
-        return os.write(descriptor, data)
+        """Append; returns how many bytes were taken, at least one, which may be fewer than were given."""
+        taken = os.write(descriptor, data)
+        if not taken and data:
+            raise OSError(errno.ENOSPC, "nothing more is taken")  # whoever writes the rest would do so for ever
+        return taken
 
     def read_at(self, descriptor: int, offset: int, count: int) -> bytes:
         """Up to ``count`` bytes at ``offset``; fewer only at the end of the file."""

@@ -62,6 +62,10 @@ class LoggedEvents:
             self._log.info("the cache directory works again")
         self.trouble = None
 
+    def found_wrong(self, key: str) -> None:
+        """A stored body was touched and is wrong."""
+        self._log.error("{key} was not what was verified; it is in quarantine and is fetched again", key=key)
+
     def evicted(self, entries: int, freed_bytes: int, short_bytes: int) -> None:
         """The janitor made room."""
         self._log.info("evicted {entries} entries, {freed}", entries=entries, freed=approximate_size(freed_bytes))

@@ -6,23 +6,30 @@ names is asked of every upstream. What is asked for in part, or by HEAD, before 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from attrs import evolve, frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 
 from pipcache.engine.fetch import Expected, Fetch
 from pipcache.engine.holdings import Holdings
-from pipcache.engine.interfaces import Events, Follower
+from pipcache.engine.interfaces import Events, Follower, GrowingBody, UpstreamResponse
 from pipcache.engine.outcome import Outcome, Request, outcome_of_stored
 from pipcache.engine.pages import Located, Pages
 from pipcache.engine.upstreams import PLAINLY, Asked, Attempt, Candidate, Manner, Upstreams
 from pipcache.engine.waiters import Waiters
-from pipcache.rules.errors import DigestMismatch, NotServed, PipcacheError, Unwanted, UpstreamError
-from pipcache.rules.fields import Fields, get, storable
+from pipcache.rules.errors import (
+    DigestMismatch,
+    MalformedResponse,
+    NotServed,
+    PipcacheError,
+    Unwanted,
+    UpstreamError,
+)
+from pipcache.rules.fields import Fields, get, storable, strong_etag
 from pipcache.rules.key import CacheKey
 from pipcache.rules.ranges import RangeSpec
 from pipcache.rules.response import (
@@ -34,29 +41,41 @@ from pipcache.rules.response import (
     wanted_range,
 )
 from pipcache.rules.routes import Route, RouteKind
-from pipcache.simple.digests import Digest, new_hasher, preferred
+from pipcache.simple.digests import Digest, digest_in_path, new_hasher, preferred
 from pipcache.simple.filenames import METADATA_SUFFIX, is_metadata_filename, project_of
 
+T = TypeVar("T")
+
 _HEAD = Manner(method="HEAD")
+_PART_ONLY = frozenset({206})
+_REST_STATUSES = frozenset({200, 206})  # of a 200, what is there already is skipped
 _RANGE_STATUSES = frozenset({200, 206, 416})
 
 
 @frozen
 class Plan:
-    """Where a thing may be had, in this order, and what its bytes must hash to, if anybody has said so."""
+    """Where a thing may be had, in this order, and what its bytes must hash to, if anybody has said so.
+
+    ``hint`` is what the path itself says, see ``simple.digests.digest_in_path``.
+    """
 
     candidates: tuple[Candidate, ...]
     digest: Digest | None = None
+    hint: Digest | None = None
 
 
 @frozen
 class Incoming:
-    """A body on its way, as those see it who wait for it; ``etag`` and ``fields`` are those of the stored one to be."""
+    """A body on its way, as those see it who wait for it; ``etag`` and ``fields`` are those of the stored one to be.
+
+    ``taking`` fires when the first response has ended: with None, or with what went wrong.
+    """
 
     fetch: Fetch
     asked: Asked
     etag: str
     fields: Fields
+    taking: Deferred[UpstreamError | None]
 
 
 class Files:
@@ -89,21 +108,30 @@ class Files:
         fetching = self._fetching.get(key.digest)
         if fetching is None:
             kept = self._holdings.find_fresh(key)
+            if kept is not None and kept.body.is_suspect:
+                kept = await self._holdings.checked(key, kept)
             if kept is not None:
                 known = self._holdings.as_hit(kept.stored, request.route.kind, kept.body.length)
                 return outcome_of_stored(request, known, kept.body)
+            fetching = self._fetching.get(key.digest)  # while one was checked, somebody may have begun
+        if fetching is None:
             if request.method == "HEAD":
                 return await self._relayed(request, _HEAD)
             if wanted_range(request.fields, None, None) is not None:
                 return await self._relayed_range(request)
             request = _without_range(request)  # an If-Range came with it, and the file is not known yet
+        coming = fetching.result if fetching is not None else None
+        # one who comes when all is there finds it; one who waited for it did not, however short it was
+        status = CacheStatus.HIT if coming is not None and coming.fetch.is_whole else CacheStatus.MISS
         is_collapsed = fetching is not None
         incoming = await (fetching.wait() if fetching else self._fetch(request.route, key))
-        return await self._from_incoming(request, incoming, is_collapsed=is_collapsed)
+        return await self._from_incoming(request, incoming, status, is_collapsed=is_collapsed)
 
     # -- a body on its way -------------------------------------------------------------------------------------------
 
-    async def _from_incoming(self, request: Request, incoming: Incoming, *, is_collapsed: bool) -> Outcome:
+    async def _from_incoming(
+        self, request: Request, incoming: Incoming, status: CacheStatus, *, is_collapsed: bool
+    ) -> Outcome:
         fetch = incoming.fetch
         is_read = request.method != "HEAD"
         if is_read and not fetch.is_joinable:
@@ -120,7 +148,7 @@ class Files:
             fields=incoming.fields,
             length=length,
             etag=incoming.etag,
-            cache_status=CacheStatus.HIT if fetch.is_whole else CacheStatus.MISS,
+            cache_status=status,
             upstream=incoming.asked.candidate.site.name,
             fresh_seconds=self._holdings.ttl(request.route.kind),
             is_immutable=request.route.kind is not RouteKind.OTHER,
@@ -139,15 +167,10 @@ class Files:
 
     async def _run(self, route: Route, key: CacheKey, fetching: Waiters[Incoming]) -> None:
         """Fetch a file, let all follow it, keep it. Every end is told to those who wait; never fails itself."""
+        attempt = Attempt()
         try:
-            attempt = Attempt()
             plan = await self._plan(route, attempt)
-
-            async def take(asked: Asked) -> Incoming:
-                _check_empty(asked, plan.digest)
-                return self._incoming(key, asked, plan.digest)
-
-            incoming = await self._upstreams.ask(plan.candidates, attempt, route.path, take)
+            incoming = await self._begun(route, key, plan, attempt)
         except PipcacheError as error:
             del self._fetching[key.digest]
             fetching.fail(error)
@@ -159,37 +182,190 @@ class Files:
             return
         try:
             fetching.fire(incoming)
-            await self._received(route, key, incoming)
+            incoming.fetch.offered_to_all()
+            await self._received(route, key, plan, incoming, attempt)
         except Exception:
             self._events.crashed(f"fetching {route.path}")
+            incoming.fetch.give_up()
         finally:
             del self._fetching[key.digest]
             incoming.fetch.release()
             self._holdings.received(key)
 
-    def _incoming(self, key: CacheKey, asked: Asked, digest: Digest | None) -> Incoming:
-        most = self._holdings.max_kept_bytes
-        fetch = Fetch(
-            asked.response,
-            self._holdings.receive(key, asked.response.length),
-            Expected(digest=digest, max_kept_bytes=most, grown=partial(self._holdings.grown, key)),
-        )
-        etag = f'"{digest.hex[:32]}"' if digest else f'"{self._token(16)}"'
-        return Incoming(fetch, asked, etag, storable(asked.response.fields))
+    async def _begun(self, route: Route, key: CacheKey, plan: Plan, attempt: Attempt) -> Incoming:
+        """A fetch whose first byte is there. Until then one upstream is as good as another, and nobody has noticed."""
+        left = await self._holdings.resume(key, plan.digest)
+        if left is not None:
+            resumed = await self._resumed(route, key, plan, attempt, left)
+            if resumed is not None:
+                return resumed
 
-    async def _received(self, route: Route, key: CacheKey, incoming: Incoming) -> None:
-        candidate = incoming.asked.candidate
+        async def begin(asked: Asked) -> Incoming:
+            body = self._holdings.receive(key, asked.response.length, plan.digest)
+            fetch = Fetch(body, self._expected(key, plan))
+            try:
+                return await self._shown(key, asked, fetch, plan)
+            except UpstreamError as error:
+                is_liar = isinstance(error, DigestMismatch)
+                await self._dropped(key, fetch, asked.candidate.site.name if is_liar else None)
+                raise
+
+        return await self._upstreams.ask(plan.candidates, attempt, route.path, begin)
+
+    async def _resumed(
+        self, route: Route, key: CacheKey, plan: Plan, attempt: Attempt, left: GrowingBody
+    ) -> Incoming | None:
+        """A fetch that goes on where somebody left it; None where that cannot be: from the start then."""
+        fetch = Fetch(left, self._expected(key, plan))
+
+        async def go_on(asked: Asked) -> Incoming:
+            incoming = await self._shown(key, asked, fetch, plan)
+            self._holdings.grown(key, fetch.length or fetch.body.size)
+            return incoming
+
+        places = [(candidate, None) for candidate in plan.candidates]
+        incoming = None
         try:
-            await incoming.fetch.run()
-        except UpstreamError as error:
-            self._holdings.drop(incoming.fetch)
+            incoming = await self._rest(route, attempt, fetch, places, _REST_STATUSES, go_on)
+        finally:
+            if incoming is None:
+                await self._dropped(key, fetch, "it is not known which" if fetch.is_wrong else None)
+        return incoming
+
+    async def _rest(
+        self,
+        route: Route,
+        attempt: Attempt,
+        fetch: Fetch,
+        places: Sequence[tuple[Candidate, str | None]],
+        accepted: frozenset[int],
+        use: Callable[[Asked], Awaitable[T]],
+    ) -> T | None:
+        """What ``use`` makes of the first response that goes on where the body ends.
+
+        Args:
+            route: what is fetched.
+            attempt: what the request has met so far.
+            fetch: the body.
+            places: where to ask, in this order, with the validator that the place gave for the body.
+            accepted: which status codes are answers.
+            use: as in ``Upstreams.ask``.
+
+        Returns:
+            None where there is none, nobody wants it any more, or the body turned out wrong. Whose bytes were wrong then
+            nobody can say, so this blames nobody.
+        """
+
+        async def unless_over(asked: Asked) -> T | None:
+            try:
+                return await use(asked)
+            except (DigestMismatch, Unwanted):
+                return None
+
+        for place, validator in places:
+            if not fetch.is_wanted:
+                return None
+            manner = Manner(byte_range=f"bytes={fetch.body.size}-", if_range=validator, accepted=accepted)
+            try:
+                return await self._upstreams.ask((place,), attempt, route.path, unless_over, manner)
+            except NotServed:
+                continue
+        return None
+
+    def _expected(self, key: CacheKey, plan: Plan) -> Expected:
+        return Expected(
+            digest=plan.digest,
+            hint=plan.hint,
+            max_kept_bytes=self._holdings.max_kept_bytes,
+            grown=partial(self._holdings.grown, key),
+        )
+
+    async def _shown(self, key: CacheKey, asked: Asked, fetch: Fetch, plan: Plan) -> Incoming:
+        """Take the response; returns with its first byte, while the rest goes on.
+
+        Raises:
+            UpstreamError: it ended before there was anything to show.
+        """
+
+        async def take() -> UpstreamError | None:
+            try:
+                await fetch.take(asked.response)
+            except UpstreamError as error:
+                return error
+            return None
+
+        taking = Deferred.fromCoroutine(take())
+        either: list[Deferred[Any]] = [taking, fetch.shown.wait()]
+        error, _ = await DeferredList(either, fireOnOneCallback=True)
+        if error is not None:
+            raise error
+        etag = f'"{plan.digest.hex[:32]}"' if plan.digest else f'"{self._token(16)}"'
+        return Incoming(fetch, asked, etag, storable(asked.response.fields), taking)
+
+    async def _dropped(self, key: CacheKey, fetch: Fetch, liar: str | None) -> None:
+        """Let a body go that nobody has seen; into quarantine where somebody is to be named for it."""
+        if liar is not None:
+            await self._holdings.reject(key, fetch.body, liar)
+        self._holdings.drop(fetch)
+        fetch.release()
+        self._holdings.received(key)
+
+    async def _received(self, route: Route, key: CacheKey, plan: Plan, incoming: Incoming, attempt: Attempt) -> None:
+        """See a body to its end, through as many upstreams as it takes, and keep it."""
+        candidate, fetch = incoming.asked.candidate, incoming.fetch
+        error = await incoming.taking
+        if error is None:
+            self._upstreams.succeeded(candidate.health_name)
+        else:
             self._broke(route.path, incoming.asked, error)
-            return
-        self._upstreams.succeeded(candidate.health_name)
+            givers = [candidate.site.name]
+            if fetch.is_wrong or not await self._handed_over(route, plan, incoming, attempt, givers):
+                fetch.give_up()
+                if fetch.is_wrong:
+                    await self._holdings.reject(key, fetch.body, ", ".join(dict.fromkeys(givers)))
+                if fetch.may_be_kept:
+                    self._holdings.leave(fetch.body)
+                else:
+                    self._holdings.drop(fetch)
+                return
         seconds = self._seconds() - incoming.asked.began_at
-        self._events.fetched(route.path, candidate.site.name, incoming.fetch.body.size, seconds)
-        stored = self._holdings.describe(key, route.kind, incoming.fetch, candidate.site, incoming.etag)
-        await self._holdings.publish(key, incoming.fetch, stored)
+        self._events.fetched(route.path, candidate.site.name, fetch.body.size, seconds)
+        stored = self._holdings.describe(key, route.kind, fetch, incoming.asked, incoming.etag)
+        await self._holdings.publish(key, fetch, stored)
+
+    async def _handed_over(
+        self, route: Route, plan: Plan, incoming: Incoming, attempt: Attempt, givers: list[str]
+    ) -> bool:
+        """Whether some upstream gave the rest: the same one once more, others where the digest says what is right.
+
+        Without a digest only a strong ETag shows that it is still the same body. Whoever gave some of it is added to
+        ``givers``.
+        """
+        fetch, first = incoming.fetch, incoming.asked
+        validator = strong_etag(first.response.fields)
+        places = [first.candidate] if validator or plan.digest else []
+        if plan.digest is not None:
+            places += [each for each in plan.candidates if each != first.candidate]
+
+        async def go_on(asked: Asked) -> bool:
+            if plan.digest is None and strong_etag(asked.response.fields) not in (None, validator):
+                asked.response.abandon()
+                raise MalformedResponse("a range of another body, whatever If-Range said")
+            size_before = fetch.body.size
+            try:
+                await fetch.take(asked.response)
+            finally:
+                if fetch.body.size > size_before:
+                    givers.append(asked.candidate.site.name)
+            self._upstreams.succeeded(asked.candidate.health_name)
+            return True
+
+        validators = [(place, validator if place == first.candidate else None) for place in places]
+        accepted = _REST_STATUSES if plan.digest else _PART_ONLY
+        is_whole = await self._rest(route, attempt, fetch, validators, accepted, go_on)
+        if fetch.is_wrong:  # by whom is not known: the other one, asked first the next time, shows itself if it was he
+            self._upstreams.failed(first.candidate.health_name, first.began_at, DigestMismatch("a body of several"))
+        return is_whole is True
 
     # -- relayed -----------------------------------------------------------------------------------------------------
 
@@ -206,7 +382,9 @@ class Files:
                 _check_empty(asked, plan.digest)
             return asked
 
-        asked = await self._upstreams.ask(plan.candidates, attempt, request.route.path, take, manner)
+        # of a part, or of a length, no digest says whether it is right
+        candidates = plan.candidates if manner is PLAINLY else self._trusted(plan.candidates)
+        asked = await self._upstreams.ask(candidates, attempt, request.route.path, take, manner)
         response = asked.response
         known = Representation(
             fields=relayed_fields(response.fields),
@@ -222,15 +400,18 @@ class Files:
             self._upstreams.succeeded(asked.candidate.health_name)
             return Outcome(shape)
         whole = plan.digest if response.status == 200 else None
-        fetch = Fetch(response, self._holdings.store.window(), Expected(digest=whole))
-        return Outcome(shape, _Relay(fetch, partial(self._relay, request.route.path, asked, fetch)))
+        fetch = Fetch(self._holdings.store.window(), Expected(digest=whole))
+        return Outcome(shape, _Relay(response, fetch, partial(self._relay, request.route.path, asked, fetch)))
 
     async def _relay(self, path: str, asked: Asked, fetch: Fetch) -> None:
+        fetch.offered_to_all()
         try:
-            await fetch.run()
+            await fetch.take(asked.response)
         except UpstreamError as error:
+            fetch.give_up()
             self._broke(path, asked, error)
         except Exception:
+            fetch.give_up()
             self._events.crashed(f"relaying {path}")
         else:
             if asked.response.status < 400:
@@ -241,7 +422,7 @@ class Files:
     def _broke(self, path: str, asked: Asked, error: UpstreamError) -> None:
         """Say that a body broke off, and count it; one that nobody wanted any more did not."""
         if not isinstance(error, Unwanted):
-            self._upstreams.failed(asked.candidate.health_name, asked.began_at)
+            self._upstreams.failed(asked.candidate.health_name, asked.began_at, error)
             self._events.fetch_broke(path, asked.candidate.site.name, error)
 
     # -- where it is -------------------------------------------------------------------------------------------------
@@ -258,7 +439,7 @@ class Files:
             return self._where_linked(route, located, attempt)
         if route.kind is RouteKind.LINKED_FILE:
             raise NotServed(404, f"The page of {route.project} links to no such file.")
-        return Plan(self._everywhere(route, attempt))
+        return Plan(self._trusted(self._everywhere(route, attempt)), hint=digest_in_path(route.path))
 
     async def _located(self, route: Route, attempt: Attempt) -> Located | None:
         if route.filename is None:
@@ -285,10 +466,16 @@ class Files:
         if route.kind is RouteKind.FILE:
             candidates += [each for each in self._everywhere(route, attempt) if each.url != url]
         candidates.sort(key=lambda each: self._is_put_last(each.health_name, attempt))
-        return Plan(tuple(candidates), preferred(hashes))
+        digest = preferred(hashes)
+        return Plan(tuple(candidates) if digest else self._trusted(candidates), digest)
 
     def _is_put_last(self, health_name: str | None, attempt: Attempt) -> bool:
         return health_name is not None and (health_name in attempt.silent or self._upstreams.is_last(health_name))
+
+    def _trusted(self, candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
+        """Those whose bytes may be passed on where nothing proves them right."""
+        untrusted = {site.name for site in self._upstreams.sites if not site.is_trusted}
+        return tuple(each for each in candidates if each.health_name not in untrusted)
 
     def _everywhere(self, route: Route, attempt: Attempt) -> tuple[Candidate, ...]:
         places = ((site, site.url(route.path, route.query)) for site in self._upstreams.in_order(attempt))
@@ -298,11 +485,12 @@ class Files:
 class _Relay:
     """A fetch that begins when its one follower is there."""
 
-    def __init__(self, fetch: Fetch, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def __init__(self, response: UpstreamResponse, fetch: Fetch, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._response = response
         self._fetch = fetch
         self._run = run
+        self._is_begun = False
         self.read_at = fetch.read_at
-        self.leave = fetch.leave
         self.taken = fetch.taken
 
     @property
@@ -317,12 +505,20 @@ class _Relay:
 
     def follow(self, follower: Follower) -> None:
         """Begin."""
+        self._is_begun = True
         self._fetch.follow(follower)
         Deferred.fromCoroutine(self._run())
 
+    def leave(self, follower: Follower) -> None:
+        """It has left; perhaps before it could follow."""
+        if self._is_begun:
+            self._fetch.leave(follower)
+        else:
+            self.unwanted()
+
     def unwanted(self) -> None:
         """Nobody will follow."""
-        self._fetch.response.abandon()
+        self._response.abandon()
 
 
 def _check_empty(asked: Asked, digest: Digest | None) -> None:

@@ -7,11 +7,13 @@ scan before the first hit and a directory that was emptied under us is a cold ca
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from attrs import frozen
 
 from pipcache.engine.fetch import Fetch
 from pipcache.engine.interfaces import Events, GrowingBody, InThread, NewVariant, Store, StoredBody
+from pipcache.engine.upstreams import Asked
 from pipcache.rules.catalog import Catalog, Limits
 from pipcache.rules.errors import StorageError
 from pipcache.rules.fields import get, is_valid_field, storable
@@ -20,7 +22,7 @@ from pipcache.rules.key import CacheKey
 from pipcache.rules.meta import StoredResponse
 from pipcache.rules.response import CacheStatus, Representation
 from pipcache.rules.routes import RouteKind
-from pipcache.rules.sites import UpstreamSite
+from pipcache.simple.digests import Digest
 
 NOTE_USE_SECONDS = 3600.0
 """A last use is written to disk at most this often an entry, and at a clean stop; the mtime of its meta."""
@@ -37,11 +39,19 @@ class Kept:
     body: StoredBody
 
 
+class WhenCrowded(Protocol):
+    """Makes room; see ``Janitor.nudge``."""
+
+    def __call__(self, *, is_full: bool = False) -> None:
+        """Make room."""
+
+
 class _InUse:
     """A stored body that is being read, and so is not evicted, until it is closed."""
 
     def __init__(self, body: StoredBody, catalog: Catalog, digest: str) -> None:
         self.length = body.length
+        self.is_suspect = body.is_suspect
         self.read_at = body.read_at
         self._body = body
         self._catalog = catalog
@@ -66,7 +76,7 @@ class Holdings:
         ttls: how long what is fresh, by class.
         now: the wall clock, epoch seconds.
         events: who is told of trouble.
-        when_crowded: called when a publication crossed a high mark.
+        when_crowded: called when a publication crossed a high mark, or the disk had no room.
         in_thread: where what may block is run.
     """
 
@@ -78,7 +88,7 @@ class Holdings:
         ttls: Ttls,
         now: Callable[[], float],
         events: Events,
-        when_crowded: Callable[[], None],
+        when_crowded: WhenCrowded,
         in_thread: InThread,
     ) -> None:
         self.store = store
@@ -150,6 +160,18 @@ class Holdings:
 
         await self._in_thread(touch_all)
 
+    async def checked(self, key: CacheKey, kept: Kept) -> Kept | None:
+        """A kept body that somebody touched since it was verified: read whole; None where it is wrong, and no more."""
+        try:
+            stored = await self.store.verify(key, kept.stored)
+        finally:
+            kept.body.close()  # until then it is not evicted
+        if stored is None:
+            self.catalog.discard(key.digest)
+            self._events.found_wrong(key.text)
+            return None
+        return self.opened(key, stored, self.store.open_body(key, stored))
+
     def as_hit(self, stored: StoredResponse, kind: RouteKind, length: int) -> Representation:
         """How a stored response is shown to a client."""
         now = self.now()
@@ -166,12 +188,32 @@ class Holdings:
 
     # -- what is coming ----------------------------------------------------------------------------------------------
 
-    def receive(self, key: CacheKey, length: int | None) -> GrowingBody:
+    async def resume(self, key: CacheKey, digest: Digest | None) -> GrowingBody | None:
+        """What somebody who was killed left of a body with this digest, or None; ``received`` ends it."""
+        if digest is None or digest.name != "sha256":
+            return None
+        body = await self.store.resume(digest.hex)
+        if body is not None:
+            self.catalog.pin(key.digest)
+            self.catalog.reserve(key.digest, body.size)
+        return body
+
+    async def reject(self, key: CacheKey, body: GrowingBody, upstream: str) -> None:
+        """Put a body that is not what the index promised into quarantine."""
+        note = {"key": key.text, "upstream": upstream, "found_sha256": body.sha256, "found": "on its way"}
+        await self.store.reject(body, note)
+
+    def leave(self, body: GrowingBody) -> None:
+        """Give up a body that broke off: whoever asks next may go on where it ends."""
+        self.store.leave(body)
+
+    def receive(self, key: CacheKey, length: int | None, digest: Digest | None = None) -> GrowingBody:
         """A body for the key; a window where it is known to be too big to keep. ``received`` ends it.
 
         Args:
             key: whose it will be; it is not evicted meanwhile.
             length: in bytes, None while it is not known.
+            digest: what it must come to, None where nobody knows.
         """
         self.catalog.pin(key.digest)
         if length is not None and length > self.max_kept_bytes:
@@ -179,10 +221,16 @@ class Holdings:
         self.catalog.reserve(key.digest, length or 0)
         if self.catalog.is_over_high(self._limits):
             self._when_crowded()
-        body = self.store.grow()
+        body = self.store.grow(digest.hex if digest is not None and digest.name == "sha256" else None)
         if body.failure is not None:
-            self._events.storage_failed(body.failure)
+            self.trouble(body.failure)
         return body
+
+    def trouble(self, error: StorageError) -> None:
+        """The disk did not do what it was asked: tell it, and make room where that may help."""
+        self._events.storage_failed(error)
+        if error.is_full:
+            self._when_crowded(is_full=True)
 
     def grown(self, key: CacheKey, size_bytes: int) -> None:
         """A body of unknown length has become so long: promise it that much, or nothing once it is too big to keep."""
@@ -199,23 +247,23 @@ class Holdings:
         """How many seconds a response to such a path is fresh."""
         return ttl_for(kind, self._ttls)
 
-    def describe(self, key: CacheKey, kind: RouteKind, fetch: Fetch, site: UpstreamSite, etag: str) -> StoredResponse:
+    def describe(self, key: CacheKey, kind: RouteKind, fetch: Fetch, asked: Asked, etag: str) -> StoredResponse:
         """The meta of a body that is whole; its file names are the store's to fill in."""
         now = self.now()
-        upstream_etag = get(fetch.response.fields, "etag")
+        upstream_etag = get(asked.response.fields, "etag")
         return StoredResponse(
             key=key.text,
             status_code=200,
-            headers=storable(fetch.response.fields),
+            headers=storable(asked.response.fields),
             cached_at=now,
             expires_at=now + self.ttl(kind),
             body="",
             body_size=fetch.body.size,
             sha256=fetch.body.sha256,
             etag=etag,
-            upstream=site.name,
-            url=fetch.response.url,
-            upstream_root=site.root,
+            upstream=asked.candidate.site.name,
+            url=asked.response.url,
+            upstream_root=asked.candidate.site.root,
             upstream_etag=upstream_etag if upstream_etag and is_valid_field("etag", upstream_etag) else None,
         )
 
@@ -230,7 +278,7 @@ class Holdings:
             stored = await self.store.publish(key, fetch.body, stored, variant)
         except StorageError as error:
             fetch.body.discard()
-            self._events.storage_failed(error)
+            self.trouble(error)
             return
         self._events.storage_works()
         self.catalog.release(key.digest)  # what was promised is an entry now, and would count twice
@@ -241,7 +289,7 @@ class Holdings:
     def drop(self, fetch: Fetch) -> None:
         """Let a body go that will not be kept; where it is the disk that failed, that is told."""
         if fetch.body.failure is not None:
-            self._events.storage_failed(fetch.body.failure)
+            self.trouble(fetch.body.failure)
         fetch.body.discard()
 
     async def rerender(
@@ -251,7 +299,7 @@ class Holdings:
         try:
             changed = await self.store.replace_variant(key, before, stored, variant)
         except StorageError as error:
-            self._events.storage_failed(error)
+            self.trouble(error)
             return
         self._published(key, changed)
 

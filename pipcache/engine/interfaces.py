@@ -5,7 +5,7 @@ Shapes that cross these lines (``StoredResponse``, ``UpstreamRequest``, ``BodyRe
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
 from pipcache.rules.errors import PipcacheError, StorageError
@@ -110,6 +110,11 @@ class StoredBody(Protocol):
         """In bytes."""
         ...
 
+    @property
+    def is_suspect(self) -> bool:
+        """Whether somebody touched the file since it was verified."""
+        ...
+
     def read_at(self, offset: int, count: int) -> bytes:
         """As in ``BodySource``."""
         ...
@@ -212,8 +217,27 @@ class Store(Protocol):
     def touch(self, digest: str, at: float) -> None:
         """Note when it was used."""
 
-    def grow(self) -> GrowingBody:
+    def grow(self, sha256: str | None = None) -> GrowingBody:
         """A body to append to."""
+        ...
+
+    def resume(self, sha256: str) -> Awaitable[GrowingBody | None]:
+        """A body that was left half done."""
+        ...
+
+    def leave(self, body: Any) -> None:
+        """Leave a body half done."""
+
+    def reject(self, body: Any, note: Mapping[str, object]) -> Awaitable[None]:
+        """Put a body that is wrong into quarantine."""
+        ...
+
+    def verify(self, key: CacheKey, stored: StoredResponse) -> Awaitable[StoredResponse | None]:
+        """Compare a stored body with its digest."""
+        ...
+
+    def find(self, digest: str) -> tuple[CacheKey, StoredResponse] | None:
+        """The entry whose key has this digest."""
         ...
 
     def window(self) -> GrowingBody:
@@ -240,8 +264,8 @@ class Store(Protocol):
         """What some folders hold."""
         ...
 
-    def drop_parts(self) -> Awaitable[int]:
-        """Remove parts without a lease."""
+    def clear_parts(self, now: float, grace_seconds: float) -> Awaitable[int]:
+        """Remove parts that nobody holds and nobody can resume."""
         ...
 
     def folders(self) -> tuple[str, ...]:
@@ -302,6 +326,9 @@ class Events(Protocol):
 
     def storage_works(self) -> None:
         """The disk did what it was asked."""
+
+    def found_wrong(self, key: str) -> None:
+        """A stored body was not what it was when it was verified; it is in quarantine and will be fetched again."""
 
     def evicted(self, entries: int, freed_bytes: int, short_bytes: int) -> None:
         """The janitor made room; ``short_bytes`` is what pins kept it from freeing."""

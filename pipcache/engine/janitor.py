@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import islice
 
+from attrs import evolve
 from twisted.internet.defer import Deferred
 
 from pipcache.engine.interfaces import Clock, Events, Store
@@ -16,6 +17,7 @@ from pipcache.rules.catalog import Catalog, Limits
 
 FOLDERS_A_BATCH = 64
 REMOVALS_A_BATCH = 100
+PART_GRACE_SECONDS = 60.0
 
 
 class Janitor:
@@ -38,37 +40,50 @@ class Janitor:
         self._events = events
         self._is_sweeping = False
         self._is_wanted = False
+        self._is_full = False
         self._is_stopped = False
         self.has_scanned = False
 
     async def scan(self) -> None:
         """Learn what the directory holds, and clear what nobody owns. Never fails."""
-        began_at = self._clock.seconds()
-        count = size = 0
+        began_at, since = self._clock.seconds(), self._now()
+        size = 0
+        there: set[str] = set()
         try:
-            await self._store.drop_parts()
+            await self._store.clear_parts(self._now(), 0.0)
             folders = iter(self._store.folders())
             while not self._is_stopped and (batch := tuple(islice(folders, FOLDERS_A_BATCH))):
                 now = self._now()
                 found = await self._store.scan(batch, now)
                 # a use in the future would never be evicted
                 self._catalog.load((entry.digest, entry.size_bytes, min(entry.used_at, now)) for entry in found)
-                count += len(found)
+                there.update(entry.digest for entry in found)
                 size += sum(entry.size_bytes for entry in found)
         except Exception:
             self._events.crashed("scanning the cache directory")
+            self.has_scanned = True
+            return
         if self._is_stopped:
             return
         self.has_scanned = True
-        self._events.scanned(count, size, self._clock.seconds() - began_at)
+        for digest, entry in tuple(self._catalog.by_use()):
+            # what somebody removed under us; what was used since the scan began may have come behind it
+            if digest not in there and entry.used_at < since and not self._catalog.is_pinned(digest):
+                self._catalog.discard(digest)
+        self._events.scanned(len(there), size, self._clock.seconds() - began_at)
 
     def stop(self) -> None:
         """Begin no more batches."""
         self._is_stopped = True
 
-    def nudge(self) -> None:
-        """Make room now, where it is wanted; once more after the sweep in progress, if there is one."""
+    def nudge(self, *, is_full: bool = False) -> None:
+        """Make room now, where it is wanted; once more after the sweep in progress, if there is one.
+
+        Args:
+            is_full: the disk itself has no room, whatever the limits say: go down to the low marks of what is kept.
+        """
         self._is_wanted = True
+        self._is_full |= is_full
         if not self._is_sweeping:
             Deferred.fromCoroutine(self._sweep_while_wanted())
 
@@ -77,6 +92,7 @@ class Janitor:
         try:
             while self._is_wanted:
                 self._is_wanted = False
+                await self._store.clear_parts(self._now(), PART_GRACE_SECONDS)
                 await self._sweep()
         except Exception:
             self._events.crashed("evicting from the cache directory")
@@ -85,7 +101,7 @@ class Janitor:
 
     async def _sweep(self) -> None:
         """Bring the directory under its low marks where it is over a high one."""
-        plan = self._catalog.plan_eviction(self._limits)
+        plan = self._catalog.plan_eviction(self._limits_now())
         planned_at = self._now()
         for start in range(0, len(plan.keys), REMOVALS_A_BATCH):
             if self._is_stopped:
@@ -102,3 +118,11 @@ class Janitor:
                 if entry is not None and entry.used_at == uses[key][0]:
                     self._catalog.discard(key)
             self._events.evicted(len(gone), sum(uses[key][1] for key in gone), plan.short_bytes)
+
+    def _limits_now(self) -> Limits:
+        """The limits; on a full disk, what is kept now is all that there is room for."""
+        if not self._is_full:
+            return self._limits
+        self._is_full = False
+        kept = self._catalog.total_bytes
+        return evolve(self._limits, max_bytes=min(self._limits.max_bytes, kept), high=min(self._limits.high, 0.99))

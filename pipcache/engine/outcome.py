@@ -64,6 +64,7 @@ class BytesBody:
     """A whole body in memory, as a ``StoredBody``."""
 
     content: bytes
+    is_suspect: bool = False
     length: int = field(init=False)
 
     @length.default

@@ -194,6 +194,11 @@ class Pages:
         """Form a kept page again, for all who want it, and keep that; never fails itself."""
         page = None
         try:
+            if kept.body.is_suspect:
+                checked = await self._holdings.checked(key, kept)
+                if checked is None:
+                    return
+                kept = checked
             formed = await self._form(route, kept.stored, kept.body.read_at(0, kept.body.length))
             page = _Rendered(evolve(kept.stored, etag=f'"{self._token(16)}"'), formed)
             await self._holdings.rerender(key, kept.stored, page.stored, Variant(formed.html, FormedPage.SHAPE))
@@ -208,14 +213,17 @@ class Pages:
 
     async def _located_in_kept(self, key: CacheKey, route: Route, path: str) -> Located | None:
         stored = self._holdings.find(key)
-        names = {site.name for site in self._upstreams.sites}
+        names = {site.name for site in self._upstreams.sites if site.is_trusted}
         if stored is None or stored.upstream not in names:
             return None  # the page of an upstream that is configured no more says nothing about today's
         files = self._files.get(stored.etag)
         if files is None:
-            body = self._holdings.store.open_body(key, stored)
-            if body is None:
+            opened = self._holdings.opened(key, stored, self._holdings.store.open_body(key, stored))
+            if opened is not None and opened.body.is_suspect:
+                opened = await self._holdings.checked(key, opened)
+            if opened is None:
                 return None
+            body = opened.body
             try:
                 formed = await self._form(route, stored, body.read_at(0, body.length))
             except PipcacheError:
@@ -245,7 +253,9 @@ class Pages:
         try:
             await self._upstreams.known()
             candidates = [
-                Candidate(site.page_url(route.path), site, site.name) for site in self._upstreams.in_order(attempt)
+                Candidate(site.page_url(route.path), site, site.name)
+                for site in self._upstreams.in_order(attempt)
+                if site.is_trusted
             ]
             take: Callable[[Asked], Awaitable[FetchedPage]] = partial(self._take, route, key)
             page = await self._upstreams.ask(candidates, attempt, route.path, take, _MANNER)
@@ -275,15 +285,14 @@ class Pages:
         """Take a page from one upstream; an UpstreamError where it is none."""
         site = asked.candidate.site
         fetch = Fetch(
-            asked.response,
             self._holdings.receive(key, asked.response.length),
             Expected(max_kept_bytes=self._holdings.max_kept_bytes, max_bytes=MAX_PAGE_BYTES, is_held_whole=True),
         )
         try:
-            await fetch.run()
+            await fetch.take(asked.response)
             etag = f'"{self._token(16)}"'
-            stored = self._holdings.describe(key, route.kind, fetch, site, etag)
-            formed = await self._form(route, stored, _whole(fetch))
+            stored = self._holdings.describe(key, route.kind, fetch, asked, etag)
+            formed = await self._form(route, stored, fetch.content)
         except BaseException:
             self._holdings.drop(fetch)
             fetch.release()
@@ -331,15 +340,6 @@ class _FilesByPage:
 def _located(files: Mapping[str, DistributionFile] | None, path: str, upstream: str) -> Located | None:
     file = files.get(path) if files is not None else None
     return Located(file, upstream) if file else None
-
-
-def _whole(fetch: Fetch) -> bytes:
-    chunks = []
-    position = 0
-    while position < fetch.available:
-        chunks.append(fetch.read_at(position, fetch.available - position))
-        position += len(chunks[-1])
-    return b"".join(chunks)
 
 
 def _charset(fields: Fields) -> str | None:

@@ -14,6 +14,7 @@ from attrs import define, field, frozen
 from pipcache.engine.interfaces import Client, Clock, Events, UpstreamResponse
 from pipcache.engine.waiters import Waiters
 from pipcache.rules.errors import (
+    DigestMismatch,
     NotServed,
     PipcacheError,
     UpstreamError,
@@ -55,11 +56,14 @@ class Manner:
     method: str = "GET"
     for_page: bool = False
     byte_range: str | None = None
+    if_range: str | None = None
     accepted: frozenset[int] = frozenset({200})
 
     def request(self, candidate: Candidate) -> UpstreamRequest:
         """The request to one place."""
-        return UpstreamRequest(candidate.url, candidate.site, self.method, self.for_page, self.byte_range)
+        return UpstreamRequest(
+            candidate.url, candidate.site, self.method, self.for_page, self.byte_range, self.if_range
+        )
 
 
 PLAINLY = Manner()
@@ -91,7 +95,7 @@ class Upstreams:
     def now_known(self, sites: tuple[UpstreamSite, ...]) -> None:
         """Say which upstreams there are; whoever waited to ask them goes on."""
         self._sites = sites
-        self._client.allow_pages_from(sites)
+        self._client.allow_pages_from(tuple(site for site in sites if site.is_trusted))
         if not self._known.is_decided:
             self._known.fire(None)
 
@@ -115,10 +119,13 @@ class Upstreams:
         if name is not None:
             self.health.pop(name, None)
 
-    def failed(self, name: str | None, began_at: float) -> None:
-        """A request that began then failed at this upstream."""
-        if name is not None:
-            self.health[name] = self.health.get(name, Health()).failed(began_at, self._clock.seconds())
+    def failed(self, name: str | None, began_at: float, error: PipcacheError | None = None) -> None:
+        """A request that began then failed at this upstream; one that sent wrong bytes is not asked again soon."""
+        if name is None:
+            return
+        health, now = self.health.get(name, Health()), self._clock.seconds()
+        is_liar = isinstance(error, DigestMismatch)
+        self.health[name] = health.distrusted(now) if is_liar else health.failed(began_at, now)
 
     async def ask(
         self,
@@ -161,7 +168,7 @@ class Upstreams:
                 said.append(f"{candidate.site.name}: {error}")
                 if answer is Failure.TIMED_OUT:
                     attempt.silent.add(candidate.site.name)
-                self.failed(candidate.health_name, began_at)
+                self.failed(candidate.health_name, began_at, error)
                 self._events.upstream_failed(candidate.site.name, path, error)
             answers.append(answer)
         status = verdict(answers)

@@ -27,7 +27,14 @@ class BadRequest(PipcacheError):
 
 
 class StorageError(PipcacheError):
-    """The cache directory did not do what it was asked: full, read-only, gone, or of an unknown layout."""
+    """The cache directory did not do what it was asked: full, read-only, gone, or of an unknown layout.
+
+    ``is_full``: there was no room, so making some may help.
+    """
+
+    def __init__(self, message: str, *, is_full: bool = False) -> None:
+        super().__init__(message)
+        self.is_full = is_full
 
 
 class UpstreamError(PipcacheError):

@@ -22,6 +22,8 @@ Fields: TypeAlias = tuple[tuple[str, str], ...]
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+")
 # Section 5.5: visible characters, obs-text, space and tab; "CR, LF, or NUL" are "invalid and dangerous".
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+# Section 8.8.3: opaque-tag = DQUOTE *etagc DQUOTE; an empty one says nothing of the bytes, so it is not taken.
+_STRONG_ETAG = re.compile(r'"[!#-~\x80-\xff]+"')
 
 # RFC 9110 section 7.6.1: what is about one connection
 _HOP_BY_HOP = {"connection", "http2-settings", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
@@ -63,6 +65,12 @@ def get(fields: Fields, name: str) -> str | None:
     """
     values = get_all(fields, name)
     return ", ".join(values) if values else None
+
+
+def strong_etag(fields: Fields) -> str | None:
+    """The ETag among the fields, where it is a strong one (RFC 9110 section 8.8.3): it changes with every byte."""
+    etag = get(fields, "etag")
+    return etag if etag is not None and _STRONG_ETAG.fullmatch(etag) else None
 
 
 def is_valid_field(name: str, value: str) -> bool:

@@ -117,6 +117,14 @@ def _directory(value: object) -> str | None:
     return value
 
 
+def _switch(value: object) -> bool:
+    if isinstance(value, str):
+        value = {"true": True, "false": False}.get(value.lower())
+    if not isinstance(value, bool):
+        raise ValueError("neither")
+    return value
+
+
 def _choice(*names: str) -> Callable[[object], str]:
     def parse(value: object) -> str:
         if not isinstance(value, str) or value.lower() not in names:
@@ -155,6 +163,7 @@ DURATION: Final = Kind(
 )
 HOST: Final = Kind("an address", "a host name or an IP address, such as 0.0.0.0 or ::", _matching(_HOST))
 DIRECTORY: Final = Kind("a directory", "a path, or nothing for the default", _directory)
+SWITCH: Final = Kind("true or false", "true or false", _switch)
 _LEVELS: Final = ("debug", "info", "warn", "error")
 LEVEL: Final = Kind("a log level", ", ".join(_LEVELS), _choice(*_LEVELS))
 NAME: Final = Kind("a name", "letters, digits, dots, underscores and hyphens", _matching(_TOKEN))

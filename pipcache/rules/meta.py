@@ -11,6 +11,8 @@ Layout (``abc`` + ``123def...`` is the SHA-256 of the key's text)::
     abc/123def.<generation>.body            a body that replaced an earlier one; eight random hex digits
     abc/123def.<generation>.html            a page as clients get it; always with a generation
     tmp/<random>.part                       a body or meta that is not yet visible
+    tmp/<random>.<sha256>.part              a body whose digest is known beforehand: can be resumed after a kill
+    quarantine/<random>.body, .json         a body that was wrong, and where it came from
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import json
 import re
 from typing import Any
 
-from attrs import evolve, field, frozen
+from attrs import asdict, evolve, field, frozen
 
 from pipcache.rules.fields import Fields, from_json, is_valid_field, storable, to_json
 from pipcache.rules.freshness import format_timestamp, parse_timestamp
@@ -28,7 +30,8 @@ from pipcache.rules.key import CacheKey
 LAYOUT_VERSION = "1"
 
 _NAME = re.compile(r"(?P<stem>[0-9a-f]{61})(?:\.(?P<generation>[0-9a-f]{8}))?\.(?P<kind>body|meta|html)")
-_PART = re.compile(r"[0-9a-f]{32}\.part")
+_PART = re.compile(r"[0-9a-f]{32}(?:\.(?P<digest>[0-9a-f]{64}))?\.part")
+_QUARANTINED = re.compile(r"[0-9a-f]{32}\.(?:body|json)")
 _FOLDER = re.compile(r"[0-9a-f]{3}")
 _ETAG = re.compile(r'"[!#-~]{1,128}"')
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -47,12 +50,18 @@ class Verified:
 class Variant:
     """A rendering of a project page, made once a page version and kept beside its body.
 
-    ``shape`` names the settings and the code that formed it; another shape means that it must be made again.
+    ``shape`` names the settings and the code that formed it; another shape means that it must be made again, and so does
+    a file that is not ``verified``.
     """
 
     file: str
-    size: int
     shape: str
+    verified: Verified
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self.verified.size
 
 
 @frozen
@@ -109,17 +118,9 @@ class StoredResponse:
             "upstream_etag": self.upstream_etag,
         }
         if self.verified is not None:
-            document["verified"] = {
-                "inode": self.verified.inode,
-                "size": self.verified.size,
-                "mtime_ns": self.verified.mtime_ns,
-            }
+            document["verified"] = asdict(self.verified)
         if self.variant is not None:
-            document["variant"] = {
-                "file": self.variant.file,
-                "size": self.variant.size,
-                "shape": self.variant.shape,
-            }
+            document["variant"] = asdict(self.variant)
         return json.dumps(document, indent=1).encode() + b"\n"
 
     @classmethod
@@ -145,7 +146,7 @@ class StoredResponse:
                 url=_text(document["url"]),
                 upstream_root=_optional_text(document.get("upstream_root")),
                 upstream_etag=_optional_text(document.get("upstream_etag")),
-                verified=_verified(document.get("verified")),
+                verified=_verified(document["verified"]) if "verified" in document else None,
                 variant=_variant(document.get("variant")),
             )
         except (KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -194,6 +195,22 @@ def is_part_name(name: str) -> bool:
     return _PART.fullmatch(name) is not None
 
 
+def is_quarantined_name(name: str) -> bool:
+    """Whether ``name`` is one of our own under ``quarantine/``."""
+    return _QUARANTINED.fullmatch(name) is not None
+
+
+def part_name(token: str, sha256: str | None) -> str:
+    """The name of a part under ``tmp/``; ``sha256`` is what its bytes must come to, None where nobody knows."""
+    return f"{token}.{sha256}.part" if sha256 else f"{token}.part"
+
+
+def promised_digest(name: str) -> str | None:
+    """The SHA-256 that a part's name says it must come to; None where it says none, or is none of ours."""
+    match = _PART.fullmatch(name)
+    return match["digest"] if match else None
+
+
 def parse_name(name: str) -> EntryFile | None:
     """The parts of an entry's file name, or None where it is none of ours."""
     match = _NAME.fullmatch(name)
@@ -240,13 +257,11 @@ def _whole(value: object) -> int:
     return value
 
 
-def _verified(value: Any) -> Verified | None:
-    if value is None:
-        return None
+def _verified(value: Any) -> Verified:
     return Verified(_whole(value["inode"]), _whole(value["size"]), _whole(value["mtime_ns"]))
 
 
 def _variant(value: Any) -> Variant | None:
     if value is None:
         return None
-    return Variant(_text(value["file"]), _whole(value["size"]), _text(value["shape"]))
+    return Variant(_text(value["file"]), _text(value["shape"]), _verified(value["verified"]))

@@ -17,6 +17,7 @@ from attrs import frozen
 MAX_RANGES = 32  # section 17.15: servers ought to "ignore, coalesce, or reject" requests for "many small ranges"
 
 # Bounded digits: a longer number cannot be meant, and would make int() refuse it by an error of its own.
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,64})-([0-9]{1,64})/([0-9]{1,64}|\*)", re.IGNORECASE)
 _SPEC = re.compile(r"([0-9]{0,64})-([0-9]{0,64})")
 
 
@@ -62,6 +63,26 @@ class Unsatisfiable:
 @frozen
 class Whole:
     """The Range field is ignored: the whole body, 200."""
+
+
+@frozen
+class ContentRange:
+    """The part of a body that a 206 holds, up to but without ``stop``; ``total`` None: upstream does not know it."""
+
+    start: int
+    stop: int
+    total: int | None
+
+
+def parse_content_range(value: str | None) -> ContentRange | None:
+    """What a Content-Range field says; None where it is absent, malformed, or of a 416."""
+    match = _CONTENT_RANGE.fullmatch(value or "")
+    if match is None:
+        return None
+    first, last, total = int(match[1]), int(match[2]), None if match[3] == "*" else int(match[3])
+    if last < first or (total is not None and last >= total):
+        return None  # section 14.4: such a field "is invalid"
+    return ContentRange(first, last + 1, total)
 
 
 def parse_range(header: str | None) -> tuple[RangeSpec, ...] | None:

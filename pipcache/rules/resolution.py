@@ -100,6 +100,11 @@ def _upstreams(layers: tuple[Layer, ...]) -> dict[str, Any]:
         listed = tuple(draft.upstream for draft in rest)
     if not drafts and not listed:
         raise ConfigError("upstream: none is left; allowed: at least one of primary, fallback and more")
+    if not any(one.trusted for one in (*(draft.upstream for draft in drafts), *listed)):
+        raise ConfigError(
+            "upstream: none is trusted, and pages are taken from trusted upstreams only;"
+            " allowed: at least one without trusted: false"
+        )
     return {
         "primary": primary and primary.upstream,
         "fallback": fallback and fallback.upstream,

@@ -73,6 +73,10 @@ class Health:
             return self._put_last(FIRST_PENALTY_SECONDS, now)
         return evolve(self, consecutive_failures=self.consecutive_failures + 1)
 
+    def distrusted(self, now: float) -> Health:
+        """The health after the upstream sent bytes that were not what the index promised: last, for as long as can be."""
+        return self._put_last(MAX_PENALTY_SECONDS, now)
+
     def succeeded(self) -> Health:
         """The health after a complete 2xx or 304, which resets all."""
         return Health()

@@ -83,6 +83,7 @@ class CacheSettings:
     simple_ttl_seconds: float = key(kinds.DURATION, 5 * 60.0, "simple_ttl")
     packages_ttl_seconds: float = key(kinds.DURATION, 87_600 * 3600.0, "packages_ttl")
     default_ttl_seconds: float = key(kinds.DURATION, 3600.0, "default_ttl")
+    scrub_interval_seconds: float = key(kinds.DURATION, 7 * 86_400.0, "scrub_interval")
     watermark: Watermark = section(Watermark, Watermark())
 
 
@@ -98,6 +99,7 @@ class Upstream:
     url: str | None = key(kinds.URL, None)
     path_prefix: str = key(kinds.PATH_PREFIX, "")
     index_url: str | None = key(kinds.INDEX_URL, None)
+    trusted: bool = key(kinds.SWITCH, True)
 
     @property
     def is_pip(self) -> bool:

@@ -42,7 +42,7 @@ class UpstreamSite:
     """One configured upstream, as its addresses say. URLs carry no credentials; those are in ``userinfo``.
 
     ``index_url`` ends in a slash, ``root`` does not. ``ca_file`` and ``proxy`` are what pip is set up with, for the
-    upstream that is pip's own index, and None for the others.
+    upstream that is pip's own index, and None for the others. Pages are taken from trusted upstreams only.
     """
 
     name: str
@@ -51,6 +51,7 @@ class UpstreamSite:
     userinfo: str | None = None
     ca_file: str | None = None
     proxy: str | None = None
+    is_trusted: bool = True
 
     @classmethod
     def from_root(cls, name: str, url: str, path_prefix: str = "") -> UpstreamSite:
@@ -111,7 +112,7 @@ class UpstreamRequest:
 
     ``site`` is the upstream whose certificates, proxy and credentials apply; the URL may lie on another host, to which
     its credentials do not go. ``for_page`` asks for a project page: content-encoding allowed, redirects only to
-    configured upstreams. ``byte_range`` is the value of a Range field.
+    configured upstreams. ``byte_range`` is the value of a Range field, ``if_range`` an ETag that it depends on.
     """
 
     url: str
@@ -119,6 +120,7 @@ class UpstreamRequest:
     method: str = "GET"
     for_page: bool = False
     byte_range: str | None = None
+    if_range: str | None = None
 
 
 class BodyReceiver(Protocol):

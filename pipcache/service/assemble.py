@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
@@ -21,6 +21,7 @@ from pipcache.edges.logs import LoggedEvents
 from pipcache.engine.cache import Cache
 from pipcache.engine.holdings import Holdings
 from pipcache.engine.janitor import Janitor
+from pipcache.engine.scrub import Scrub
 from pipcache.engine.upstreams import Upstreams
 from pipcache.rules.catalog import Catalog, Limits
 from pipcache.rules.freshness import Ttls
@@ -31,6 +32,8 @@ from pipcache.web.site import PipcacheSite, Root
 T = TypeVar("T")
 
 DISK_THREADS = 4
+QUARANTINE_SHARE = 100
+"""One part in so many of ``cache.max_size`` keeps what was wrong."""
 
 
 @frozen
@@ -41,6 +44,7 @@ class Program:
     store: DiskStore
     holdings: Holdings
     janitor: Janitor
+    scrub: Scrub
     upstreams: Upstreams
     client: UpstreamClient
     root: Root
@@ -64,43 +68,47 @@ def assemble(settings: Settings, cache_dir: Path, reactor: Any, events: LoggedEv
         settings.cache.simple_ttl_seconds, settings.cache.packages_ttl_seconds, settings.cache.default_ttl_seconds
     )
     catalog = Catalog()
-    store = DiskStore(cache_dir, in_thread)
+    store = DiskStore(cache_dir, in_thread, settings.cache.max_size_bytes // QUARANTINE_SHARE)
     janitor = Janitor(store, catalog, limits, reactor, time.time, events)
     holdings = Holdings(store, catalog, limits, ttls, time.time, events, janitor.nudge, in_thread)
     timeouts = ClientTimeouts(settings.upstream.timeout_seconds, settings.upstream.large_file_timeout_seconds)
     client = UpstreamClient(reactor, timeouts)
     upstreams = Upstreams(client, reactor, events)
     cache = Cache.of(holdings, upstreams, reactor, in_thread, secrets.token_hex, events)
-    report = _Report(catalog, upstreams, settings, reactor, cache_dir)
+    report = _Report(catalog, upstreams, settings, reactor, events)
     root = Root(cache, reactor, events, report.now)
-    return Program(pool, store, holdings, janitor, upstreams, client, root, PipcacheSite(root))
+    scrub = Scrub(store, catalog, reactor, events, settings.cache.scrub_interval_seconds)
+    return Program(pool, store, holdings, janitor, scrub, upstreams, client, root, PipcacheSite(root))
 
 
 def site_of(upstream: Upstream) -> UpstreamSite:
     """A configured upstream's addresses; not for one that stands for pip's index."""
     if upstream.index_url is not None:
-        return UpstreamSite.from_index(upstream.name, upstream.index_url)
-    return UpstreamSite.from_root(upstream.name, upstream.url or "", upstream.path_prefix)
+        site = UpstreamSite.from_index(upstream.name, upstream.index_url)
+    else:
+        site = UpstreamSite.from_root(upstream.name, upstream.url or "", upstream.path_prefix)
+    return evolve(site, is_trusted=upstream.trusted)
 
 
 class _Report:
     """What ``/health`` says."""
 
     def __init__(
-        self, catalog: Catalog, upstreams: Upstreams, settings: Settings, reactor: Any, cache_dir: Path
+        self, catalog: Catalog, upstreams: Upstreams, settings: Settings, reactor: Any, events: LoggedEvents
     ) -> None:
         self._catalog = catalog
         self._upstreams = upstreams
         self._settings = settings
         self._reactor = reactor
-        self._cache_dir = cache_dir
+        self._events = events
         self._began_at = reactor.seconds()
 
     def now(self) -> dict[str, Any]:
         """The report of this moment; sizes in bytes."""
         known = {site.name for site in self._upstreams.sites}
         return {
-            "status": "healthy",
+            "status": "healthy" if self._events.trouble is None else "degraded",
+            **({} if self._events.trouble is None else {"reason": self._events.trouble}),
             "cache_size": self._catalog.total_bytes,
             "cache_max_size": self._settings.cache.max_size_bytes,
             "entries": len(self._catalog),

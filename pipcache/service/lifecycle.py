@@ -13,12 +13,13 @@ import os
 from threading import Thread
 from typing import Any, cast
 
+from attrs import evolve
 from twisted.application.service import Service
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -33,6 +34,7 @@ from pipcache.service.configuration import Configuration, choose_cache_dir
 
 DRAIN_SECONDS = 10.0
 SWEEP_SECONDS = 30.0
+SCAN_SECONDS = 3600.0
 PIP_SECONDS = 3.0
 """A pip that has not answered by then is asked on, while the other upstreams serve."""
 
@@ -54,6 +56,7 @@ class PipcacheService(Service):
         self._events = LoggedEvents(self._log)
         self._program: Program = assemble(self._settings, self._cache_dir, reactor, self._events)
         self._scanning: Deferred[None] | None = None
+        self._next_scan: IDelayedCall | None = None
         self._sweeping = LoopingCall(self._program.janitor.nudge)
         self._sweeping.clock = reactor
 
@@ -95,9 +98,22 @@ class PipcacheService(Service):
             self._events.storage_failed(error)
         except ConfigError as error:
             raise SystemExit(f"pipcache: {error}") from None
-        self._scanning = Deferred.fromCoroutine(self._program.janitor.scan())
+        self._begin_scan()
         self._sweeping.start(SWEEP_SECONDS, now=False)
         Deferred.fromCoroutine(self._find_upstreams())
+
+    def _begin_scan(self) -> None:
+        self._scanning = Deferred.fromCoroutine(self._scan())
+
+    async def _scan(self) -> None:
+        """Learn what is there; again from time to time, for orphans that were too young and for what others removed."""
+        is_first = not self._program.janitor.has_scanned
+        await self._program.janitor.scan()
+        if not self.running:
+            return
+        self._next_scan = self._reactor.callLater(SCAN_SECONDS, self._begin_scan)
+        if is_first:
+            self._program.scrub.start()
 
     def stopService(self) -> Deferred[None]:
         """Stop in phases; fires when all has ended."""
@@ -110,7 +126,10 @@ class PipcacheService(Service):
             await _as_deferred(self.port.stopListening())
         if self._sweeping.running:
             self._sweeping.stop()
+        if self._next_scan is not None and self._next_scan.active():
+            self._next_scan.cancel()
         program.janitor.stop()
+        program.scrub.stop()
         await self._drained()
         if self._scanning is not None:
             await self._scanning
@@ -194,7 +213,8 @@ class PipcacheService(Service):
 def _site_of_pip(upstream: Upstream, found: PipIndex | None) -> UpstreamSite | None:
     if found is None:
         return None
-    return UpstreamSite.from_index(upstream.name, found.index_url, found.cert, found.proxy)
+    site = UpstreamSite.from_index(upstream.name, found.index_url, found.cert, found.proxy)
+    return evolve(site, is_trusted=upstream.trusted)
 
 
 def _as_deferred(result: Any) -> Deferred[Any]:

@@ -14,6 +14,9 @@ from typing import Protocol
 
 from attrs import frozen
 
+PATH_DIGEST = "blake2b-256"
+"""The name of the digest that a path of ``/packages/`` is made of, on PyPI and its mirrors; no link carries it."""
+
 HEX_LENGTHS = {
     "md5": 32,
     "sha1": 40,
@@ -32,6 +35,7 @@ HEX_LENGTHS = {
 PREFERENCE = ("sha256", "sha512", "sha384")
 """The names that a file is checked against, best first."""
 
+_PATH = re.compile(r"/packages/([0-9a-f]{2})/([0-9a-f]{2})/([0-9a-f]{60})/[^/]+")
 _HEX = re.compile(r"[0-9a-f]+")
 
 
@@ -75,15 +79,26 @@ def preferred(hashes: Mapping[str, str]) -> Digest | None:
     return next((Digest(name, hashes[name]) for name in PREFERENCE if name in hashes), None)
 
 
+def digest_in_path(path: str) -> Digest | None:
+    """The digest that ``/packages/aa/bb/<60 hex>/<file>`` names, as PyPI makes its paths; None for another path.
+
+    A file that matches is right. One that does not may be so too: other indexes make their paths as they like.
+    """
+    match = _PATH.fullmatch(path)
+    return Digest(PATH_DIGEST, match[1] + match[2] + match[3]) if match else None
+
+
 def new_hasher(name: str) -> Hasher:
     """A hasher that has seen nothing yet.
 
     Args:
-        name: a digest's name, one of `PREFERENCE`.
+        name: a digest's name, one of `PREFERENCE`, or `PATH_DIGEST`.
 
     Raises:
         ValueError: any other name, which `preferred` never gives.
     """
+    if name == PATH_DIGEST:
+        return hashlib.blake2b(digest_size=32)
     if name not in PREFERENCE:
         raise ValueError(f"no digest to check a file with: {name!r}; allowed are {', '.join(PREFERENCE)}")
     return hashlib.new(name)

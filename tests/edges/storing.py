@@ -20,6 +20,7 @@ T = TypeVar("T")
 KEY = CacheKey("GET-/packages/aa/bb/a-1.whl")
 PAGE_KEY = CacheKey("GET-/simple/a/")
 CACHED_AT = 1_700_000_000.25
+QUARANTINE_BYTES = 1000
 LONG_AFTER = 4_000_000_000.0
 """Later than anything that a test makes, by more than every grace."""
 
@@ -41,7 +42,7 @@ def result_of(coroutine: Coroutine[Any, Any, T]) -> T:
 
 def new_store(root: Path, files: Files | None = None) -> DiskStore:
     """A store on ``root``, not prepared."""
-    return DiskStore(root, at_once, files)
+    return DiskStore(root, at_once, QUARANTINE_BYTES, files)
 
 
 def response(key: CacheKey, data: bytes, **changes: Any) -> StoredResponse:
@@ -115,6 +116,6 @@ def named_files(store: DiskStore, key: CacheKey) -> set[str]:
 
 def clear(store: DiskStore, now: float = LONG_AFTER) -> None:
     """What a start does: drop parts, scan the folders that there are."""
-    result_of(store.drop_parts())
+    result_of(store.clear_parts(now, 0.0))
     folders = tuple(sorted(path.name for path in store.root.iterdir() if len(path.name) == 3 and path.is_dir()))
     result_of(store.scan(folders, now))

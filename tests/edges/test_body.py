@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from pipcache.edges.body import GrowingBody, Part, StoredBody
 from pipcache.edges.files import Files
 from pipcache.rules.errors import StorageError
+from pipcache.rules.meta import Verified
 from tests.fakes.files import FailingFiles, SmallDisk, SpyingFiles
 
+SIX = Verified(inode=1, size=6, mtime_ns=1)
 UNREADABLE = OSError(errno.EIO, os.strerror(errno.EIO))
 
 
@@ -221,7 +223,7 @@ def test_a_stored_body_is_read_and_closed(tmp_path: Path) -> None:
     """Any part of it, never beyond its length; closed once."""
     (tmp_path / "a").write_bytes(b"abcdef and more")
     files = SpyingFiles()
-    body = StoredBody(files, files.open(tmp_path / "a"), 6)
+    body = StoredBody(files, files.open(tmp_path / "a"), SIX)
     assert body.read_at(0, 100) == b"abcdef"
     assert body.read_at(4, 1) == b"e"
     assert body.read_at(6, 1) == b""
@@ -234,7 +236,7 @@ def test_a_stored_body_that_became_short_says_so(tmp_path: Path) -> None:
     """A file that was cut while it is open is an error, not an early end."""
     (tmp_path / "a").write_bytes(b"abcdef")
     files = Files()
-    body = StoredBody(files, files.open(tmp_path / "a"), 6)
+    body = StoredBody(files, files.open(tmp_path / "a"), SIX)
     os.truncate(tmp_path / "a", 3)
     assert body.read_at(0, 6) == b"abc"
     with pytest.raises(StorageError, match="shorter than it was"):
@@ -246,7 +248,74 @@ def test_an_unreadable_stored_body_says_so(tmp_path: Path) -> None:
     """An error of the disk is a StorageError in words."""
     (tmp_path / "a").write_bytes(b"abcdef")
     files = FailingFiles(0, UNREADABLE, only=("read_at",))
-    body = StoredBody(files, files.open(tmp_path / "a"), 6)
+    body = StoredBody(files, files.open(tmp_path / "a"), SIX)
     with pytest.raises(StorageError, match="Input/output error"):
         body.read_at(0, 6)
+    body.close()
+
+
+@given(left=st.binary(max_size=100), more=st.lists(st.binary(min_size=1, max_size=20), max_size=5))
+def test_a_body_that_was_left_is_as_if_it_had_gone_on(left: bytes, more: list[bytes]) -> None:
+    """However many bytes were in the part: size, digest, file and every offset are those of a body in one go."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "body.part"
+        path.write_bytes(left)
+        body = GrowingBody.resumed(Files(), Part(path, Files().open_part(path)))
+        for chunk in (b"", *more):
+            body.append(chunk)
+        sent = left + b"".join(more)
+        assert (body.size, body.is_whole_on_disk, body.first_readable) == (len(sent), True, 0)
+        assert body.sha256 == hashlib.sha256(sent).hexdigest()
+        assert path.read_bytes() == sent
+        for start in range(len(sent)):
+            assert whole(body, start, 7) == sent[start:]
+        body.close()
+
+
+@given(left=st.binary(min_size=1, max_size=100), more=st.binary(min_size=1, max_size=50), room=st.integers(0, 49))
+def test_a_body_that_was_left_survives_a_full_disk(left: bytes, more: bytes, room: int) -> None:
+    """What the part does not take goes on in memory, and all can be read."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "body.part"
+        path.write_bytes(left)
+        body = GrowingBody.resumed(SmallDisk(room), Part(path, Files().open_part(path)))
+        body.append(more)
+        sent = left + more
+        assert (body.failure is None) == (room >= len(more)) == body.is_whole_on_disk
+        assert body.size == len(sent)
+        for start in range(len(sent)):
+            assert whole(body, start) == sent[start:]
+        body.close()
+
+
+def test_a_part_that_cannot_be_read_is_not_gone_on_with(tmp_path: Path) -> None:
+    """The error is the system's; the caller has the descriptor still."""
+    path = tmp_path / "body.part"
+    path.write_bytes(b"abc")
+    files = FailingFiles(0, UNREADABLE, only=("read_at",))
+    descriptor = files.open_part(path)
+    with pytest.raises(OSError, match="Input/output error"):
+        GrowingBody.resumed(files, Part(path, descriptor))
+    files.close(descriptor)
+
+
+@pytest.mark.parametrize("data", [b"", b"abc", bytes(range(256)) * 5000])
+def test_the_digest_of_a_stored_body_is_of_all_of_it(tmp_path: Path, data: bytes) -> None:
+    """Whatever its size; it can be read as before then."""
+    (tmp_path / "a").write_bytes(data)
+    files = Files()
+    body = StoredBody(files, files.open(tmp_path / "a"), Verified(1, len(data), 1))
+    assert body.sha256() == hashlib.sha256(data).hexdigest()
+    assert body.read_at(0, 3) == data[:3]
+    body.close()
+
+
+def test_a_stored_body_that_became_short_has_no_digest(tmp_path: Path) -> None:
+    """The digest of what is left would be that of another file."""
+    (tmp_path / "a").write_bytes(b"abcdef")
+    files = Files()
+    body = StoredBody(files, files.open(tmp_path / "a"), SIX)
+    os.truncate(tmp_path / "a", 3)
+    with pytest.raises(StorageError, match="shorter than it was"):
+        body.sha256()
     body.close()

@@ -78,6 +78,10 @@ async def test_a_body_comes_in_pieces_as_it_is_sent():
             {"byte_range": "bytes=2-5"},
             {"accept": "*/*", "accept-encoding": "identity", "range": "bytes=2-5"},
         ),
+        (
+            {"byte_range": "bytes=2-", "if_range": '"abc"'},
+            {"accept": "*/*", "accept-encoding": "identity", "range": "bytes=2-", "if-range": '"abc"'},
+        ),
     ],
 )
 @bounded

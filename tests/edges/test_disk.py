@@ -225,9 +225,9 @@ def test_a_part_has_a_name_of_our_own_and_a_lease(store: DiskStore) -> None:
     assert int(body.part.path.stem, 16)
     assert body.part.path.suffix == ".part"
     assert stat.S_IMODE(body.part.path.stat().st_mode) == 0o600
-    assert result_of(store.drop_parts()) == 0
+    assert result_of(store.clear_parts(LONG_AFTER, 0.0)) == 0
     body.close()
-    assert result_of(store.drop_parts()) == 1
+    assert result_of(store.clear_parts(LONG_AFTER, 0.0)) == 1
 
 
 def test_a_window_needs_no_disk(tmp_path: Path) -> None:

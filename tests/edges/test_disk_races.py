@@ -7,6 +7,7 @@ any moment, gets a whole entry or a miss, and afterwards nothing is left that no
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -67,7 +68,7 @@ def scan_long_after(store: DiskStore) -> object:
 
 def drop_parts(store: DiskStore) -> object:
     """Remove what nobody has a lease on."""
-    return result_of(store.drop_parts())
+    return result_of(store.clear_parts(LONG_AFTER, 0.0))
 
 
 def render_again(store: DiskStore) -> object:
@@ -78,6 +79,16 @@ def render_again(store: DiskStore) -> object:
     with suppress(StorageError):
         return result_of(store.replace_variant(PAGE_KEY, before, evolve(before, etag='"again"'), OTHER_PAGE))
     return None
+
+
+def verify_touched(store: DiskStore) -> object:
+    """Read through a body that somebody touched, so that its meta is written anew."""
+    stored = store.read(PAGE_KEY)
+    if stored is None:
+        return None
+    with suppress(FileNotFoundError):
+        os.utime(store.root / PAGE_KEY.folder / stored.body, (1.0, 1.0))
+    return result_of(store.verify(PAGE_KEY, stored))
 
 
 @pytest.fixture
@@ -166,7 +177,7 @@ PUBLISHED = {(NEW, b"<page>"), (NEW, b"<other>"), (NEWER, b"<page>")}
 
 
 @pytest.mark.parametrize("prepare", BEFORE)
-@pytest.mark.parametrize("second", [publish_newer, remove_old, scan, drop_parts, render_again])
+@pytest.mark.parametrize("second", [publish_newer, remove_old, scan, drop_parts, render_again, verify_touched])
 def test_a_publication_is_whole_whatever_comes_in_between(
     tmp_path: Path, locks: list[TellingLock], prepare: Operation, second: Operation
 ) -> None:
@@ -177,7 +188,7 @@ def test_a_publication_is_whole_whatever_comes_in_between(
 
 
 @pytest.mark.parametrize("prepare", BEFORE)
-@pytest.mark.parametrize("first", [remove_old, scan, scan_long_after, drop_parts, render_again])
+@pytest.mark.parametrize("first", [remove_old, scan, scan_long_after, drop_parts, render_again, verify_touched])
 def test_a_publication_is_whole_whatever_it_comes_into(
     tmp_path: Path, locks: list[TellingLock], prepare: Operation, first: Operation
 ) -> None:
@@ -207,8 +218,8 @@ def test_a_late_publication_survives_a_scan(tmp_path: Path, locks: list[TellingL
         assert_nothing_is_left_over(store)
 
 
-@pytest.mark.parametrize("first", [remove_old, render_again])
-@pytest.mark.parametrize("second", [remove_old, render_again, scan_long_after, drop_parts])
+@pytest.mark.parametrize("first", [remove_old, render_again, verify_touched])
+@pytest.mark.parametrize("second", [remove_old, render_again, scan_long_after, drop_parts, verify_touched])
 def test_an_old_entry_is_whole_or_gone(
     tmp_path: Path, locks: list[TellingLock], first: Operation, second: Operation
 ) -> None:
@@ -276,7 +287,7 @@ class GraspingFiles(SpyingFiles):
         if name == self._call and self._times:
             self._times -= 1
             drop = new_store(next(a for n, (a, *_) in reversed(self.calls) if n == "create").parent.parent)
-            assert result_of(drop.drop_parts()) == 1
+            assert result_of(drop.clear_parts(LONG_AFTER, 0.0)) == 1
 
 
 def test_a_part_that_is_dropped_before_it_is_leased_is_made_again(tmp_path: Path) -> None:

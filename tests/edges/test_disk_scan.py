@@ -186,7 +186,7 @@ def test_foreign_files_are_never_touched(store: DiskStore) -> None:
     (store.root / "abc" / f"{STEM}.body").mkdir()
     (store.root / "tmp" / PART).mkdir()
     before = tree(store.root)
-    result_of(store.drop_parts())
+    result_of(store.clear_parts(NOW, 0.0))
     assert result_of(store.scan(store.folders(), LONG_AFTER)) == ()
     assert tree(store.root) == before
     assert (store.root / "abc" / f"{STEM}.body").is_dir()
@@ -207,7 +207,7 @@ def test_links_are_not_followed(store: DiskStore, tmp_path: Path) -> None:
         link.unlink(missing_ok=True)
         link.symlink_to(outside)
     os.mkfifo(store.root / "abc" / f"{'1' * 61}.body")
-    assert result_of(store.drop_parts()) == 0
+    assert result_of(store.clear_parts(NOW, 0.0)) == 0
     assert result_of(store.scan((KEY.folder, "abc"), LONG_AFTER)) == ()
     assert store.read(KEY) is None
     assert outside.read_bytes() == b"data"
@@ -223,11 +223,11 @@ def test_parts_without_a_lease_go(store: DiskStore) -> None:
     growing = store.grow()
     assert growing.part is not None
     other = new_store(store.root)
-    assert result_of(other.drop_parts()) == 1
+    assert result_of(other.clear_parts(LONG_AFTER, 0.0)) == 1
     assert entry_files(store) == {f"tmp/{growing.part.path.name}"}
     growing.append(b"data")
     growing.close()
-    assert result_of(other.drop_parts()) == 1
+    assert result_of(other.clear_parts(LONG_AFTER, 0.0)) == 1
     assert entry_files(store) == set()
 
 
@@ -237,17 +237,17 @@ def test_a_lease_through_another_descriptor_counts(store: DiskStore) -> None:
     files = Files()
     holder = files.open(path)
     assert files.lease(holder)
-    assert result_of(store.drop_parts()) == 0
+    assert result_of(store.clear_parts(NOW, 0.0)) == 0
     assert path.exists()
     files.close(holder)
-    assert result_of(store.drop_parts()) == 1
+    assert result_of(store.clear_parts(NOW, 0.0)) == 1
     assert not path.exists()
 
 
 def test_no_tmp_no_parts(store: DiskStore) -> None:
     """A directory without the folder of parts has none."""
     (store.root / "tmp").rmdir()
-    assert result_of(store.drop_parts()) == 0
+    assert result_of(store.clear_parts(NOW, 0.0)) == 0
 
 
 def test_dropping_parts_gives_descriptors_back(store: DiskStore) -> None:
@@ -255,7 +255,7 @@ def test_dropping_parts_gives_descriptors_back(store: DiskStore) -> None:
     growing = store.grow()
     put(store, f"tmp/{PART}")
     before = len(os.listdir("/proc/self/fd"))
-    result_of(store.drop_parts())
+    result_of(store.clear_parts(NOW, 0.0))
     assert len(os.listdir("/proc/self/fd")) == before
     growing.close()
 

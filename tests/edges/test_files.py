@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from pipcache.edges.files import Files
+from pipcache.edges.files import Files, storage_error
 
 FILES = Files()
+TOP = Path(__file__).resolve().parents[2]
 
 
 def mode_of(path: Path) -> int:
@@ -120,3 +124,86 @@ def test_a_lease_has_one_holder(tmp_path: Path) -> None:
     FILES.close(first)
     assert FILES.lease(second)
     FILES.close(second)
+
+
+def test_a_part_is_opened_to_go_on_with_it(tmp_path: Path) -> None:
+    """Read from the start, appended to at the end wherever somebody else wrote; nothing is made, no link followed."""
+    descriptor = FILES.open_part(make(tmp_path / "a", b"abc"))
+    assert not os.get_inheritable(descriptor)
+    assert FILES.read_at(descriptor, 0, 10) == b"abc"
+    with (tmp_path / "a").open("ab") as other:
+        other.write(b"def")
+    assert FILES.write(descriptor, b"ghi") == 3
+    assert FILES.read_at(descriptor, 0, 10) == b"abcdefghi"
+    assert FILES.lease(descriptor)
+    FILES.close(descriptor)
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    with pytest.raises(OSError, match="symbolic links"):
+        FILES.open_part(tmp_path / "link")
+    with pytest.raises(FileNotFoundError):
+        FILES.open_part(tmp_path / "b")
+
+
+# -- errors ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("number", "is_full"),
+    [
+        (errno.ENOSPC, True),
+        (errno.EDQUOT, True),
+        (errno.EFBIG, True),
+        (errno.EIO, False),
+        (errno.EROFS, False),
+        (errno.EACCES, False),
+        (errno.ENOENT, False),
+        (errno.EMFILE, False),
+    ],
+)
+def test_an_error_says_whether_making_room_may_help(number: int, is_full: bool) -> None:
+    """A full disk, a quota and a limit on files' sizes are full; whatever else the system refuses is not."""
+    error = storage_error("cannot write", OSError(number, os.strerror(number)))
+    assert str(error) == f"cannot write: {os.strerror(number)}"
+    assert error.is_full is is_full
+    assert error.status == 500
+
+
+def test_an_error_without_a_number_is_told_too() -> None:
+    """What has no words of the system's has its own."""
+    error = storage_error("cannot write", OSError("it is gone"))
+    assert str(error) == "cannot write: it is gone"
+    assert not error.is_full
+
+
+BEYOND_THE_LIMIT = """
+import resource, sys
+from pathlib import Path
+from pipcache.edges.disk import DiskStore
+from pipcache.edges.files import Files
+
+store = DiskStore(Path(sys.argv[1]), None, 0, Files())
+store.prepare()
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+body = store.grow()
+data = bytes(range(256)) * 1000
+for start in range(0, len(data), 30_000):
+    body.append(data[start : start + 30_000])
+assert body.size == len(data)
+read = b""
+while len(read) < body.size:
+    read += body.read_at(len(read), 10_000)
+assert read == data
+print(body.failure, body.failure.is_full, body.first_readable)
+"""
+
+
+def test_a_write_beyond_the_size_limit_is_a_full_disk(tmp_path: Path) -> None:
+    """`RLIMIT_FSIZE` is an error (EFBIG), not the signal that would end the process; every byte can still be read."""
+    script = [sys.executable, "-c", BEYOND_THE_LIMIT, str(tmp_path / "cache")]
+    environment = {**os.environ, "PYTHONPATH": str(TOP)}
+    done = subprocess.run(
+        script, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "cannot write to the cache directory: File too large True 0\n"
+    assert list((tmp_path / "cache" / "tmp").iterdir()) == []

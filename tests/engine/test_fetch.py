@@ -25,7 +25,7 @@ class Transfer:
         self.disk = disk or MemoryFiles()
         self.clock = Turns()
         self.response = FakeResponse(200, length)
-        self.fetch = Fetch(self.response, self.disk.grow(), Expected(**expected))
+        self.fetch = Fetch(self.disk.grow(), Expected(**expected), length)
         self.ran: Deferred[None] = Deferred()
 
     def join(self, start: int = 0, stop: int | None = None) -> Sink:
@@ -35,13 +35,14 @@ class Transfer:
         return sink
 
     def run(self) -> None:
-        """Begin."""
-        self.ran = begin(self.fetch.run())
+        """Take the response."""
+        self.ran = begin(self.fetch.take(self.response))
 
     def failure(self) -> UpstreamError:
-        """Why it came to nothing."""
+        """Why it came to nothing; nobody goes on with it."""
         with pytest.raises(UpstreamError) as caught:
             result_of(self.ran)
+        self.fetch.give_up()
         return caught.value
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 from unittest.mock import patch
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipcache.engine import fetch as fetching
 from pipcache.engine import follower as following
 from pipcache.engine.fetch import Expected, Fetch
-from pipcache.rules.errors import Unwanted
+from pipcache.rules.errors import TruncatedBody, Unwanted
 from tests.fakes.disk import MemoryFiles
 from tests.fakes.engine import FakeResponse, Sink, Turns, begin, is_waiting, result_of
 
@@ -23,6 +24,7 @@ MOVES = st.lists(
         st.tuples(st.just("join"), st.none() | st.tuples(st.integers(0, 399), st.integers(1, 400))),
         st.tuples(st.sampled_from(["pause", "resume", "leave", "pause inside", "leave inside"]), st.integers(0, 5)),
         st.tuples(st.just("turn"), st.none()),
+        st.tuples(st.just("cut"), st.booleans()),
     ),
     max_size=40,
 )
@@ -33,13 +35,16 @@ class Schedule:
 
     def __init__(self, room_bytes: int | None, length: int | None) -> None:
         self.clock = Turns()
+        self.length = length
         self.response = FakeResponse(200, length)
+        self.responses = [self.response]
         self.disk = MemoryFiles(room_bytes)
-        self.fetch = Fetch(self.response, self.disk.grow(), Expected())
+        self.fetch = Fetch(self.disk.grow(), Expected(), length)
         self.sinks: list[tuple[Sink, int, int | None]] = []
         self.sent = 0
         self.join(None)
-        self.ran = begin(self.fetch.run())
+        self.ran = begin(self.fetch.take(self.response))
+        self.fetch.offered_to_all()
 
     def make(self, move: str, what: Any) -> None:
         """One move; one that is impossible now is none."""
@@ -49,6 +54,8 @@ class Schedule:
             self.join(what)
         elif move == "turn":
             self.clock.advance(0)
+        elif move == "cut":
+            self.cut(is_part=what)
         elif what < len(self.sinks):
             self.touch(move, self.sinks[what][0])
 
@@ -61,6 +68,21 @@ class Schedule:
         self.response.give(data)
         if self.sent == len(BODY):
             self.response.end()
+
+    def cut(self, *, is_part: bool) -> None:
+        """Upstream dies; another one goes on where the body ends, or sends all of it again."""
+        if self.response.is_settled or not is_waiting(self.ran):
+            return
+        self.response.fail(TruncatedBody("cut"))
+        with pytest.raises(TruncatedBody):
+            result_of(self.ran)
+        size = self.fetch.body.size
+        fields = (("content-range", f"bytes {size}-{len(BODY) - 1}/{len(BODY)}"),)
+        is_part = is_part and 0 < size < len(BODY)
+        self.sent = size if is_part else 0
+        self.response = FakeResponse(206, None, fields) if is_part else FakeResponse(200, self.length)
+        self.responses.append(self.response)
+        self.ran = begin(self.fetch.take(self.response))
 
     def join(self, wanted: tuple[int, int] | None) -> None:
         """A client follows, where it may: the whole body, or a range of it where its length is known."""
@@ -104,10 +126,13 @@ class Schedule:
 @settings(deadline=None, max_examples=300)
 @given(MOVES, st.none() | st.integers(0, 400), st.sampled_from([len(BODY), None]))
 @example([("join", (120, 50)), ("leave", 0)], 0, len(BODY))
+@example([("give", 90), ("leave", 0)], 100, len(BODY))
+@example([("give", 90), ("give", 90), ("cut", True), ("leave", 0)], 0, len(BODY))
+@example([("pause", 0), ("give", 90), ("cut", False), ("give", 90), ("cut", True)], 0, len(BODY))
 def test_each_client_that_stayed_got_exactly_its_bytes(
     moves: list[tuple[str, Any]], room_bytes: int | None, length: int | None
 ) -> None:
-    """With a disk, without one, and with one that fails somewhere; whole bodies and ranges."""
+    """With a disk, without one, and with one that fails somewhere; whole bodies and ranges; however often it is cut."""
     with patch.object(following, "CHUNK_BYTES", 16), patch.object(fetching, "WINDOW_BYTES", 64):
         schedule = Schedule(room_bytes, length)
         for move, what in moves:
@@ -125,5 +150,5 @@ def test_each_client_that_stayed_got_exactly_its_bytes(
         assert schedule.sent == len(BODY)
     except Unwanted:
         assert schedule.response.is_abandoned
-    assert schedule.response.is_settled
+    assert all(response.is_settled for response in schedule.responses)
     assert (schedule.disk.closes, schedule.disk.open_parts, schedule.clock.getDelayedCalls()) == (1, {}, [])

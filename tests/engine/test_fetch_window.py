@@ -22,7 +22,7 @@ class Passage:
         self.response = FakeResponse(200, length)
         self.disk = MemoryFiles(room_bytes)
         body = self.disk.window() if room_bytes is None else self.disk.grow()
-        self.fetch = Fetch(self.response, body, Expected())
+        self.fetch = Fetch(body, Expected(), length)
         self.ran: Deferred[None] = Deferred()
         self.sent = 0
 
@@ -33,8 +33,9 @@ class Passage:
         return sink
 
     def run(self) -> None:
-        """Begin."""
-        self.ran = begin(self.fetch.run())
+        """Take the response; all who wanted it follow already."""
+        self.ran = begin(self.fetch.take(self.response))
+        self.fetch.offered_to_all()
 
     def give(self, chunks: int) -> None:
         """Send some more of the body, paused or not, and let all who have room read."""
@@ -134,8 +135,8 @@ def test_one_that_left_before_it_began_ends_it_once() -> None:
     """It may leave while it is being told that the body is coming."""
     passage = Passage()
     passage.join().vanish()
-    assert passage.response.is_abandoned
     passage.run()
+    assert passage.response.is_abandoned
     with pytest.raises(Unwanted):
         result_of(passage.ran)
 
@@ -243,8 +244,8 @@ def test_a_range_ahead_of_the_window_gets_its_own_bytes() -> None:
 def test_a_page_that_has_no_file_is_held_whole() -> None:
     """It is needed whole in the end, and nobody follows it."""
     response = FakeResponse(200, len(BODY))
-    fetch = Fetch(response, MemoryFiles().window(), Expected(is_held_whole=True, max_bytes=len(BODY)))
-    ran = begin(fetch.run())
+    fetch = Fetch(MemoryFiles().window(), Expected(is_held_whole=True, max_bytes=len(BODY)))
+    ran = begin(fetch.take(response))
     response.give_all(BODY, CHUNK)
     result_of(ran)
     assert fetch.read_at(0, len(BODY)) == BODY

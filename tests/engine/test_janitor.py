@@ -244,3 +244,16 @@ def test_an_error_is_logged_and_the_next_sweep_comes(crowded: Cached) -> None:
     janitor.nudge()
     store.carry_out()
     assert kept_paths(crowded, PATHS) == [5, 6, 7, 8, 9]
+
+
+def test_a_full_disk_makes_room_whatever_the_limits_say(tmp_path: Path) -> None:
+    """What is kept is then all that there is room for: the low mark is that share of it; once, not for ever."""
+    cached = Cached(tmp_path / "cache", Limits(max_bytes=1 << 30, max_entries=100, high=0.9, low=0.5))
+    paths = fill(cached, 10)
+    janitor = janitor_of(cached)
+    janitor.nudge()
+    assert kept_paths(cached, paths) == list(range(10))
+    janitor.nudge(is_full=True)
+    assert kept_paths(cached, paths) == [5, 6, 7, 8, 9]
+    janitor.nudge()
+    assert kept_paths(cached, paths) == [5, 6, 7, 8, 9]

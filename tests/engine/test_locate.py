@@ -115,18 +115,21 @@ def test_the_page_of_an_upstream_that_is_configured_no_more_says_nothing(cached:
     again.check_books()
 
 
-def test_a_page_whose_body_is_gone_or_none_is_fetched(cached: Cached) -> None:
-    """What the disk lacks is not there."""
+@pytest.mark.parametrize("change", ["gone", "another"])
+def test_a_page_whose_body_is_gone_or_another_is_fetched(cached: Cached, change: str) -> None:
+    """What the disk lacks is not there, and what it has instead is not believed."""
     cached.keep_page("x", PAGE)
     (body,) = cached.store.root.glob("???/*.body")
-    for change in (lambda: body.write_bytes(b"#" * len(PAGE)), body.unlink):
-        change()
-        again = Cached(cached.store.root, sites=(ALPHA,))
-        asked = locate(again)
-        again.client.refuse(UpstreamUnavailable("down"))
-        with pytest.raises(NotServed):
-            result_of(asked)
-        again.check_books()
+    if change == "gone":
+        body.unlink()
+    else:
+        body.write_bytes(PAGE.replace(b"0" * 64, b"1" * 64))
+    again = Cached(cached.store.root, sites=(ALPHA,))
+    asked = locate(again)
+    again.client.refuse(UpstreamUnavailable("down"))
+    with pytest.raises(NotServed):
+        result_of(asked)
+    again.check_books()
 
 
 def test_silence_met_while_fetching_the_page_is_noted_for_the_request(cached: Cached) -> None:

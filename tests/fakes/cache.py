@@ -130,9 +130,10 @@ class Cached:
         self.files = FullDisk()
         self.catalog = Catalog()
         self.nudges = 0
+        self.calls_for_room = 0
         self.visits: list[Visit] = []
         self._tokens = count(1)
-        self.store = DiskStore(root, self.threads, self.files, self.token)
+        self.store = DiskStore(root, self.threads, 1 << 20, self.files, self.token)
         self.store.prepare()
         self.holdings = Holdings(
             self.store, self.catalog, limits, TTLS, self.now, self.events, self._nudge, self.threads
@@ -173,7 +174,7 @@ class Cached:
         return visit
 
     def begin_file(self, target: str, length: int | None) -> tuple[Visit, FakeResponse]:
-        """Have the head of a file come whose page is kept; the body is the test's to send."""
+        """Have the head of a file come whose page is kept; the client has it when the test sends some body."""
         visit = self.get(target)
         return visit, self.client.answer(length=length)
 
@@ -205,5 +206,6 @@ class Cached:
             assert self.parts() == []
         assert self.catalog.total_bytes == sum(entry.size_bytes for _, entry in self.catalog.by_use())
 
-    def _nudge(self) -> None:
+    def _nudge(self, *, is_full: bool = False) -> None:
         self.nudges += 1
+        self.calls_for_room += is_full

@@ -117,6 +117,12 @@ class FullDisk(Files):
         self.open_descriptors.add(descriptor)
         return descriptor
 
+    def open_part(self, path: Path) -> int:
+        """Count it as open."""
+        descriptor = super().open_part(path)
+        self.open_descriptors.add(descriptor)
+        return descriptor
+
     def read_whole(self, path: Path) -> bytes:
         """Without a descriptor of ours."""
         return path.read_bytes()

@@ -223,6 +223,10 @@ class RecordedEvents:
         """Record it."""
         self.all.append(("storage_works",))
 
+    def found_wrong(self, key: str) -> None:
+        """Record it."""
+        self.all.append(("found_wrong", key))
+
     def evicted(self, entries: int, freed_bytes: int, short_bytes: int) -> None:
         """Record it."""
         self.all.append(("evicted", entries, freed_bytes, short_bytes))
@@ -252,6 +256,8 @@ class Sink:
     def follow(self, source: BodySource, clock: Clock, start: int = 0, stop: int | None = None) -> BodyFollower:
         """Be written to from this source from now on."""
         self.follower = BodyFollower(source, self, clock, start, stop)
+        if self.is_paused:
+            self.follower.pauseProducing()
         self.follower.begin()
         return self.follower
 
@@ -275,10 +281,10 @@ class Sink:
         self._over("aborted")
 
     def pause(self) -> None:
-        """Have no more room."""
-        assert self.follower is not None
+        """Have no more room, or none from the start."""
         self.is_paused = True
-        self.follower.pauseProducing()
+        if self.follower is not None:
+            self.follower.pauseProducing()
 
     def resume(self) -> None:
         """Have room again."""

@@ -98,6 +98,12 @@ class DyingFiles(SpyingFiles):
         self._held.add(descriptor)
         return descriptor
 
+    def open_part(self, path: Path) -> int:
+        """As ever, and remembered."""
+        descriptor = super().open_part(path)
+        self._held.add(descriptor)
+        return descriptor
+
     def close(self, descriptor: int) -> None:
         """Give back what is held; a program that has died holds nothing."""
         if descriptor in self._held:

@@ -75,6 +75,22 @@ def test_a_dead_program_does_nothing_more(tmp_path: Path) -> None:
     assert tree(tmp_path) == {"a": b""}
 
 
+def test_a_dead_program_holds_no_lease(tmp_path: Path) -> None:
+    """Whichever way a file was opened: its lease ends with the program."""
+    (tmp_path / "a").write_bytes(b"a")
+    for opening in ("create", "open", "open_part"):
+        files = DyingFiles(2)
+        path = tmp_path / ("b" if opening == "create" else "a")
+        assert files.lease(getattr(files, opening)(path))
+        after = SpyingFiles()
+        descriptor = after.open(path)
+        assert not after.lease(descriptor)
+        with pytest.raises(Killed):
+            files.unlink(path)
+        assert after.lease(descriptor)
+        after.close(descriptor)
+
+
 def test_a_small_disk_takes_what_fits(tmp_path: Path) -> None:
     """The last write is partial, then there is no space left."""
     files = SmallDisk(5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from hashlib import sha256
 from html import unescape
 from urllib.parse import urljoin
 
@@ -115,15 +116,37 @@ async def test_metadata_stands_beside_every_linked_file(flow):
 
 
 @bounded
-async def test_metadata_that_was_promised_otherwise_is_broken_off(proxy, upstream):
-    """Core metadata with another digest than the page says never reaches a client whole."""
+async def test_metadata_that_was_promised_otherwise_reaches_nobody(proxy, upstream):
+    """Core metadata with another digest than the page says is an error, of which not a byte is shown or kept."""
     wheel = "/packages/aa/bb/c/demo-1.0-py3-none-any.whl"
     body = f'<a href="{wheel}" data-core-metadata="sha256={"0" * 64}">demo-1.0-py3-none-any.whl</a>'.encode()
     upstream.add("/simple/demo/", body, content_type=PAGE_TYPE)
     upstream.add(f"{wheel}.metadata", METADATA)
-    assert not (await proxy.get(f"{wheel}.metadata")).is_whole
+    answer = await proxy.get(f"{wheel}.metadata")
+    assert (answer.status, answer.is_whole) == (502, True)
+    assert METADATA not in answer.body
     await proxy.settled("/simple/demo/", f"{wheel}.metadata")
     assert proxy.kept == {"/simple/demo/"}
+    assert proxy.parts == []
+    [wrong] = proxy.cache_dir.glob("quarantine/*.body")
+    assert wrong.read_bytes() == METADATA
+
+
+@bounded
+async def test_metadata_that_was_promised_otherwise_comes_from_the_next(flow):
+    """Where another upstream has what the page says, the client gets that and notices nothing."""
+    liar, honest = await flow.upstream(), await flow.upstream()
+    wheel = "/packages/aa/bb/c/demo-1.0-py3-none-any.whl"
+    digest = sha256(METADATA).hexdigest()
+    body = f'<a href="{wheel}" data-core-metadata="sha256={digest}">demo-1.0-py3-none-any.whl</a>'.encode()
+    liar.add("/simple/demo/", body, content_type=PAGE_TYPE)
+    liar.add(f"{wheel}.metadata", METADATA.replace(b"demo", b"evil"))
+    honest.add(f"{wheel}.metadata", METADATA)
+    proxy = await flow.proxy(liar, honest)
+    answer = await proxy.get(f"{wheel}.metadata")
+    assert (answer.status, answer.is_whole, answer["x-upstream"], answer.body) == (200, True, "two", METADATA)
+    assert (await proxy.get(f"{wheel}.metadata"))["x-cache-status"] == "HIT"
+    assert liar.count(f"{wheel}.metadata") == 1
 
 
 @bounded

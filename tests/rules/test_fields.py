@@ -16,6 +16,7 @@ from pipcache.rules.fields import (
     get_all,
     is_valid_field,
     storable,
+    strong_etag,
     to_json,
 )
 
@@ -148,3 +149,34 @@ def test_what_is_kept_survives_the_meta(fields: Fields) -> None:
     assert storable(back) == back
     assert {name: get_all(back, name) for name, _ in kept} == {name: get_all(kept, name) for name, _ in kept}
     assert len(back) == len(kept)
+
+
+@pytest.mark.parametrize(
+    ("values", "etag"),
+    [
+        (['"abc"'], '"abc"'),
+        (['"a/b,c\'!#~"'], '"a/b,c\'!#~"'),
+        (['"\xe9"'], '"\xe9"'),
+        (['W/"abc"'], None),
+        (['w/"abc"'], None),
+        (['""'], None),
+        (['"'], None),
+        (["abc"], None),
+        (['"abc'], None),
+        (['abc"'], None),
+        (['"a b"'], None),
+        (['"a"b"'], None),
+        (['"abc"\n'], None),
+        (['"a\x7f"'], None),
+        (['"a\x00"'], None),
+        (['"a", "b"'], None),
+        (['"a"', '"b"'], None),
+        (['"a"', '"a"'], None),
+        ([""], None),
+        ([], None),
+    ],
+)
+def test_a_strong_etag_is_one_that_vouches_for_every_byte(values: list[str], etag: str | None) -> None:
+    """RFC 9110 section 8.8.3: quoted and one; a weak, an empty, a malformed or a repeated one vouches for nothing."""
+    fields: Fields = (("x-a", '"no"'), *(("etag", value) for value in values))
+    assert strong_etag(fields) == etag

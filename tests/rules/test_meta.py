@@ -21,8 +21,11 @@ from pipcache.rules.meta import (
     folder_names,
     is_folder_name,
     is_part_name,
+    is_quarantined_name,
     key_of,
     parse_name,
+    part_name,
+    promised_digest,
 )
 
 KEY = CacheKey("GET-/simple/a/")
@@ -42,8 +45,9 @@ STORED = StoredResponse(
     upstream_root="https://one.example",
     upstream_etag='W/"x"',
     verified=Verified(1, 10, 1_700_000_000_123_456_789),
-    variant=Variant(f"{STEM}.89abcdef.html", 7, "1"),
+    variant=Variant(f"{STEM}.89abcdef.html", "1", Verified(2, 7, 1_700_000_000_123_456_790)),
 )
+SEEN = {"inode": 2, "size": 7, "mtime_ns": 1}
 MISSING = object()
 
 
@@ -155,8 +159,13 @@ def test_values_of_another_kind_are_refused(name: str, value: object) -> None:
         {"verified": {}},
         {"verified": {"inode": "1", "size": 1, "mtime_ns": 1}},
         {"variant": []},
-        {"variant": {"file": f"{STEM}.89abcdef.html", "size": 7}},
-        {"variant": {"file": f"{STEM}.89abcdef.html", "size": "7", "shape": "1"}},
+        {"verified": None},
+        {"verified": {"inode": 1, "size": 1, "mtime_ns": 1.5}},
+        {"variant": {"file": f"{STEM}.89abcdef.html", "verified": SEEN}},
+        {"variant": {"file": f"{STEM}.89abcdef.html", "shape": "1"}},
+        {"variant": {"file": f"{STEM}.89abcdef.html", "shape": "1", "size": 7}},
+        {"variant": {"file": f"{STEM}.89abcdef.html", "shape": 1, "verified": SEEN}},
+        {"variant": {"file": f"{STEM}.89abcdef.html", "shape": "1", "verified": {**SEEN, "size": "7"}}},
     ],
 )
 def test_what_must_not_reach_a_client_is_refused(changes: dict[str, Any]) -> None:
@@ -179,7 +188,7 @@ def test_files_of_others_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="file of another entry"):
         StoredResponse.from_json(spoiled(body=name), KEY)
     with pytest.raises(ValueError, match="file of another entry"):
-        StoredResponse.from_json(spoiled(variant={"file": name, "size": 7, "shape": "1"}), KEY)
+        StoredResponse.from_json(spoiled(variant={"file": name, "shape": "1", "verified": SEEN}), KEY)
 
 
 @pytest.mark.parametrize(
@@ -247,6 +256,13 @@ def test_other_names_are_not_ours(name: str) -> None:
     ("name", "is_ours"),
     [
         (f"{'0a' * 16}.part", True),
+        (f"{'0a' * 16}.{'0f' * 32}.part", True),
+        (f"{'0a' * 16}.{'0F' * 32}.part", False),
+        (f"{'0a' * 16}.{'0f' * 31}.part", False),
+        (f"{'0a' * 16}.{'0f' * 32}.part\n", False),
+        (f"{'0a' * 16}.{'0f' * 32}", False),
+        (f"{'0a' * 16}..part", False),
+        (f"{'0f' * 32}.part", False),
         (f"{'0A' * 16}.part", False),
         (f"{'0a' * 16}.part\n", False),
         (f"{'0a' * 15}.part", False),
@@ -255,8 +271,35 @@ def test_other_names_are_not_ours(name: str) -> None:
     ],
 )
 def test_names_of_parts(name: str, is_ours: bool) -> None:
-    """32 hex digits and ``.part``."""
+    """32 hex digits, the digest where it is known, and ``.part``."""
     assert is_part_name(name) == is_ours
+    assert is_ours or promised_digest(name) is None
+
+
+@pytest.mark.parametrize("sha256", [None, "0f" * 32])
+def test_a_part_says_what_it_must_come_to(sha256: str | None) -> None:
+    """The digest in its name is read back; a part without one promises nothing."""
+    name = part_name("0a" * 16, sha256)
+    assert is_part_name(name)
+    assert promised_digest(name) == sha256
+
+
+@pytest.mark.parametrize(
+    ("name", "is_ours"),
+    [
+        (f"{'0a' * 16}.body", True),
+        (f"{'0a' * 16}.json", True),
+        (f"{'0A' * 16}.json", False),
+        (f"{'0a' * 15}.json", False),
+        (f"{'0a' * 16}.json\n", False),
+        (f"{'0a' * 16}.part", False),
+        (f"{STEM}.body", False),
+        ("notes.json", False),
+    ],
+)
+def test_names_in_quarantine(name: str, is_ours: bool) -> None:
+    """32 hex digits, and which of the pair it is."""
+    assert is_quarantined_name(name) == is_ours
 
 
 def test_names_of_folders() -> None:

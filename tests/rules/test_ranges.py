@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 from pipcache.rules.ranges import (
     MAX_RANGES,
     ByteRange,
+    ContentRange,
     IntRange,
     RangeSpec,
     SuffixRange,
     Unsatisfiable,
     Whole,
     first_byte,
+    parse_content_range,
     parse_range,
     resolve,
 )
@@ -141,3 +143,53 @@ def test_the_first_byte_is_known_before_the_size(header: str, offset: int | None
     specs = parse_range(header)
     assert specs is not None
     assert first_byte(specs, None) == offset
+
+
+@pytest.mark.parametrize(
+    ("value", "part"),
+    [
+        ("bytes 0-99/1000", ContentRange(0, 100, 1000)),
+        ("bytes 900-999/1000", ContentRange(900, 1000, 1000)),
+        ("bytes 5-5/*", ContentRange(5, 6, None)),
+        ("Bytes 0-0/1", ContentRange(0, 1, 1)),
+        ("bytes 007-008/009", ContentRange(7, 9, 9)),
+        ("bytes 0-99/99", None),
+        ("bytes 0-1000/1000", None),
+        ("bytes 9-8/1000", None),
+        ("bytes */1000", None),
+        ("bytes */*", None),
+        ("bytes 0-/1000", None),
+        ("bytes -9/1000", None),
+        ("bytes 0-9", None),
+        ("bytes 0-9/", None),
+        ("bytes=0-9/10", None),
+        ("bytes 0-9/10\n", None),
+        ("bytes 0-9/10, bytes 0-9/10", None),
+        ("items 0-9/10", None),
+        ("bytes +0-9/10", None),
+        ("bytes 0-9/1_0", None),
+        ("bytes \u0660-9/10", None),
+        (f"bytes 0-{'9' * 5000}/*", None),
+        ("0-9/10", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_which_part_a_206_holds(value: str | None, part: ContentRange | None) -> None:
+    """Section 14.4: well-formed, inside its length, and of bytes; anything else says nothing that one could go on with."""
+    assert parse_content_range(value) == part
+
+
+@given(st.integers(0, 1 << 70), st.integers(1, 1 << 70), st.none() | st.integers(0, 1 << 70))
+def test_a_content_range_is_read_back(start: int, length: int, more: int | None) -> None:
+    """What we say of a part is what we read of an upstream's."""
+    total = None if more is None else start + length + more
+    said = ByteRange(start, start + length).content_range(total)
+    assert parse_content_range(said) == ContentRange(start, start + length, total)
+
+
+@given(st.text(st.sampled_from("bytes 0123456789-/*="), max_size=20))
+def test_a_part_that_is_read_lies_inside(value: str) -> None:
+    """Whatever an upstream says, what comes of it is a part with bytes, within its total."""
+    part = parse_content_range(value)
+    assert part is None or (0 <= part.start < part.stop and (part.total is None or part.stop <= part.total))

@@ -168,3 +168,31 @@ def test_a_penalty_is_bounded_whatever_happens(events: list[tuple[bool, float, f
         health = health.succeeded() if succeeds else health.failed(now - took, now)
         assert health.last_until - now <= MAX_PENALTY_SECONDS
         assert not (succeeds and health.is_last(now))
+
+
+@pytest.mark.parametrize("before", [Health(), Health().failed(1.0, 1.0), put_last(99.0), put_last(1.0)])
+def test_wrong_bytes_put_it_last_for_a_minute_at_once(before: Health) -> None:
+    """One body that is not what the index promised is enough, whatever its health was."""
+    health = before.distrusted(100.0)
+    assert health.is_last(100.0)
+    assert health.is_last(159.9)
+    assert not health.is_last(160.0)
+    assert health.consecutive_failures == before.consecutive_failures + 1
+
+
+def test_distrust_is_put_on_anew_each_time() -> None:
+    """From the last wrong body on, also where that came while it was last."""
+    assert Health().distrusted(100.0).distrusted(130.0).last_until == 190.0
+
+
+def test_a_failure_during_distrust_does_not_shorten_it() -> None:
+    """Nor does one after it: the penalty stays at its most."""
+    health = Health().distrusted(100.0)
+    assert health.failed(110.0, 110.0) == health
+    assert health.failed(161.0, 162.0).last_until == 222.0
+
+
+def test_a_complete_answer_ends_distrust() -> None:
+    """As it ends every penalty: each body is checked anyway."""
+    assert Health().distrusted(100.0).succeeded() == Health()
+    assert order(("a", "b"), {"a": Health().distrusted(100.0)}, 120.0) == ("b", "a")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pipcache.rules.errors import ConfigError
 from pipcache.rules.layers import from_environment, from_mapping, load_yaml
 from pipcache.rules.resolution import build_settings
 from pipcache.rules.settings import KEYS, VARIABLES, Settings, Upstream, variable
@@ -48,6 +49,7 @@ VALUES = {
     "cache.simple_ttl": ("90s", lambda s: s.cache.simple_ttl_seconds, 90.0),
     "cache.packages_ttl": ("7d", lambda s: s.cache.packages_ttl_seconds, 604800.0),
     "cache.default_ttl": ("1h30m", lambda s: s.cache.default_ttl_seconds, 5400.0),
+    "cache.scrub_interval": ("1d", lambda s: s.cache.scrub_interval_seconds, 86400.0),
     "cache.watermark.high": ("0.95", lambda s: s.cache.watermark.high_ratio, 0.95),
     "cache.watermark.low": ("0.5", lambda s: s.cache.watermark.low_ratio, 0.5),
     "upstream.primary.name": ("corp", lambda s: s.upstream.primary.name, "corp"),
@@ -58,6 +60,7 @@ VALUES = {
         lambda s: s.upstream.primary.index_url,
         "http://a.example/+simple",
     ),
+    "upstream.primary.trusted": ("false", lambda s: s.upstream.primary.trusted, False),
     "upstream.fallback.name": ("corp", lambda s: s.upstream.fallback.name, "corp"),
     "upstream.fallback.url": ("http://b.example", lambda s: s.upstream.fallback.url, "http://b.example"),
     "upstream.fallback.path_prefix": ("root", lambda s: s.upstream.fallback.path_prefix, "/root"),
@@ -66,6 +69,7 @@ VALUES = {
         lambda s: s.upstream.fallback.index_url,
         "http://b.example/simple",
     ),
+    "upstream.fallback.trusted": ("false", lambda s: s.upstream.fallback.trusted, False),
     "upstream.more": (
         "[{name: a, url: 'http://a.example'}, {url: 'pip:'}]",
         lambda s: s.upstream.more,
@@ -81,9 +85,18 @@ VALUES = {
 def test_each_key_is_read_from_its_variable(path: str) -> None:
     """`PIPCACHE_` and the path in capitals, with underscores for dots, sets the key at that path."""
     text, read, expected = VALUES[path]
-    layer, warnings = from_environment({"PIPCACHE_" + path.upper().replace(".", "_"): text})
+    environ = {"PIPCACHE_" + path.upper().replace(".", "_"): text}
+    if path == "upstream.primary.trusted":  # somebody must be trusted
+        environ["PIPCACHE_UPSTREAM_FALLBACK_URL"] = "http://b.example"
+    layer, warnings = from_environment(environ)
     assert read(build_settings([layer])) == expected
     assert warnings == []
+
+
+def test_somebody_must_be_trusted() -> None:
+    """Pages, and so digests, are taken from trusted upstreams: with none of them nothing could be installed."""
+    with pytest.raises(ConfigError, match="none is trusted"):
+        from_yaml("upstream: {primary: {url: 'http://a.example', trusted: false}}")
 
 
 def test_each_key_has_a_variable_of_its_own() -> None:

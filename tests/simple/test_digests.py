@@ -6,7 +6,16 @@ import hashlib
 
 import pytest
 
-from pipcache.simple.digests import HEX_LENGTHS, PREFERENCE, Digest, hashes_in, new_hasher, preferred
+from pipcache.simple.digests import (
+    HEX_LENGTHS,
+    PATH_DIGEST,
+    PREFERENCE,
+    Digest,
+    digest_in_path,
+    hashes_in,
+    new_hasher,
+    preferred,
+)
 
 SHA256 = "0123456789abcdef" * 4
 
@@ -65,3 +74,59 @@ def test_there_is_no_hasher_for_a_weak_name() -> None:
     """Who asks to check a file with MD5 made a mistake, and is told what there is."""
     with pytest.raises(ValueError, match=r"md5.*sha256, sha512, sha384"):
         new_hasher("md5")
+
+
+REST = "0123456789ab" * 5
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"/packages/ab/cd/{REST}/demo-1.0.tar.gz",
+        f"/packages/ab/cd/{REST}/demo-1.0-py3-none-any.whl.metadata",
+        f"/packages/ab/cd/{REST}/x",
+    ],
+)
+def test_a_path_of_pypi_names_a_digest(path: str) -> None:
+    """Two, two and sixty digits are one BLAKE2b-256, whatever the file is called."""
+    assert digest_in_path(path) == Digest(PATH_DIGEST, f"abcd{REST}")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"/packages/ab/cd/{REST[1:]}/x",
+        f"/packages/ab/cd/{REST}0/x",
+        f"/packages/ab/cd/{REST.upper()}/x",
+        f"/packages/ab/cd/{REST[:-1]}g/x",
+        f"/packages/abc/d/{REST}/x",
+        f"/packages/AB/cd/{REST}/x",
+        f"/packages/ab/cd/{REST}/",
+        f"/packages/ab/cd/{REST}",
+        f"/packages/ab/cd/{REST}/x/y",
+        f"/packages/ab/cd/{REST}/x\n/y",
+        f"/other/packages/ab/cd/{REST}/x",
+        f"/packages/ab/cd/{REST}/../x",
+        "/packages/source/d/demo/demo-1.0.tar.gz",
+        "/simple/demo/",
+        "",
+    ],
+)
+def test_other_paths_name_none(path: str) -> None:
+    """Digits of another number or case, another depth, another place: nothing is known of the file."""
+    assert digest_in_path(path) is None
+
+
+def test_the_digest_of_a_path_is_computed_as_pypi_does() -> None:
+    """BLAKE2b with 32 bytes, of the body in pieces; no link can promise it."""
+    body = b"one, two"
+    digest = hashlib.blake2b(body, digest_size=32).hexdigest()
+    hasher = new_hasher(PATH_DIGEST)
+    hasher.update(b"one, ")
+    hasher.update(b"two")
+    assert hasher.hexdigest() == digest
+    assert digest_in_path(f"/packages/{digest[:2]}/{digest[2:4]}/{digest[4:]}/demo-1.0.zip") == Digest(
+        PATH_DIGEST, digest
+    )
+    assert PATH_DIGEST not in PREFERENCE
+    assert hashes_in(f"{PATH_DIGEST}={digest}") == {}
