@@ -17,6 +17,7 @@ from twisted.python.threadpool import ThreadPool
 from pipcache import __version__
 from pipcache.edges.client import ClientTimeouts, UpstreamClient
 from pipcache.edges.disk import DiskStore
+from pipcache.edges.files import Files
 from pipcache.edges.logs import LoggedEvents
 from pipcache.engine.cache import Cache
 from pipcache.engine.holdings import Holdings
@@ -51,8 +52,10 @@ class Program:
     site: PipcacheSite
 
 
-def assemble(settings: Settings, cache_dir: Path, reactor: Any, events: LoggedEvents) -> Program:
-    """Build the program; nothing is opened, started or listened on here."""
+def assemble(
+    settings: Settings, cache_dir: Path, reactor: Any, events: LoggedEvents, files: Files | None = None
+) -> Program:
+    """Build the program; nothing is opened, started or listened on here. ``files``: how the disk is reached."""
     pool = ThreadPool(0, DISK_THREADS, "pipcache-disk")
 
     def in_thread(function: Callable[[], T]) -> Awaitable[T]:
@@ -68,7 +71,7 @@ def assemble(settings: Settings, cache_dir: Path, reactor: Any, events: LoggedEv
         settings.cache.simple_ttl_seconds, settings.cache.packages_ttl_seconds, settings.cache.default_ttl_seconds
     )
     catalog = Catalog()
-    store = DiskStore(cache_dir, in_thread, settings.cache.max_size_bytes // QUARANTINE_SHARE)
+    store = DiskStore(cache_dir, in_thread, settings.cache.max_size_bytes // QUARANTINE_SHARE, files)
     janitor = Janitor(store, catalog, limits, reactor, time.time, events)
     holdings = Holdings(store, catalog, limits, ttls, time.time, events, janitor.nudge, in_thread)
     timeouts = ClientTimeouts(settings.upstream.timeout_seconds, settings.upstream.large_file_timeout_seconds)
