@@ -6,30 +6,29 @@ names is asked of every upstream. What is asked for in part, or by HEAD, before 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from attrs import evolve, frozen
-from twisted.internet.defer import Deferred, DeferredList
+from attrs import evolve
+from twisted.internet.defer import Deferred
 
 from pipcache.engine.fetch import Expected, Fetch
 from pipcache.engine.holdings import Holdings
-from pipcache.engine.interfaces import Events, Follower, GrowingBody, UpstreamResponse
+from pipcache.engine.interfaces import Events, Follower, UpstreamResponse
 from pipcache.engine.outcome import Outcome, Request, outcome_of_stored
 from pipcache.engine.pages import Located, Pages
+from pipcache.engine.receiving import Incoming, Plan, Receiving
 from pipcache.engine.upstreams import PLAINLY, Asked, Attempt, Candidate, Manner, Upstreams
 from pipcache.engine.waiters import Waiters
 from pipcache.rules.errors import (
     DigestMismatch,
-    MalformedResponse,
     NotServed,
     PipcacheError,
-    Unwanted,
     UpstreamError,
 )
-from pipcache.rules.fields import Fields, get, storable, strong_etag
+from pipcache.rules.fields import get
 from pipcache.rules.key import CacheKey
 from pipcache.rules.ranges import RangeSpec
 from pipcache.rules.response import (
@@ -44,38 +43,8 @@ from pipcache.rules.routes import Route, RouteKind
 from pipcache.simple.digests import Digest, digest_in_path, new_hasher, preferred
 from pipcache.simple.filenames import METADATA_SUFFIX, is_metadata_filename, project_of
 
-T = TypeVar("T")
-
 _HEAD = Manner(method="HEAD")
-_PART_ONLY = frozenset({206})
-_REST_STATUSES = frozenset({200, 206})  # of a 200, what is there already is skipped
 _RANGE_STATUSES = frozenset({200, 206, 416})
-
-
-@frozen
-class Plan:
-    """Where a thing may be had, in this order, and what its bytes must hash to, if anybody has said so.
-
-    ``hint`` is what the path itself says, see ``simple.digests.digest_in_path``.
-    """
-
-    candidates: tuple[Candidate, ...]
-    digest: Digest | None = None
-    hint: Digest | None = None
-
-
-@frozen
-class Incoming:
-    """A body on its way, as those see it who wait for it; ``etag`` and ``fields`` are those of the stored one to be.
-
-    ``taking`` fires when the first response has ended: with None, or with what went wrong.
-    """
-
-    fetch: Fetch
-    asked: Asked
-    etag: str
-    fields: Fields
-    taking: Deferred[UpstreamError | None]
 
 
 class Files:
@@ -93,9 +62,8 @@ class Files:
         self._holdings = holdings
         self._upstreams = upstreams
         self._pages = pages
-        self._seconds = seconds
-        self._token = token
         self._events = events
+        self._receiving = Receiving(holdings, upstreams, seconds, token, events)
         self._fetching: dict[str, Waiters[Incoming]] = {}
 
     async def respond(self, request: Request) -> Outcome:
@@ -170,7 +138,7 @@ class Files:
         attempt = Attempt()
         try:
             plan = await self._plan(route, attempt)
-            incoming = await self._begun(route, key, plan, attempt)
+            incoming = await self._receiving.begun(route, key, plan, attempt)
         except PipcacheError as error:
             del self._fetching[key.digest]
             fetching.fail(error)
@@ -183,7 +151,7 @@ class Files:
         try:
             fetching.fire(incoming)
             incoming.fetch.offered_to_all()
-            await self._received(route, key, plan, incoming, attempt)
+            await self._receiving.to_its_end(route, key, plan, incoming, attempt)
         except Exception:
             self._events.crashed(f"fetching {route.path}")
             incoming.fetch.give_up()
@@ -191,181 +159,6 @@ class Files:
             del self._fetching[key.digest]
             incoming.fetch.release()
             self._holdings.received(key)
-
-    async def _begun(self, route: Route, key: CacheKey, plan: Plan, attempt: Attempt) -> Incoming:
-        """A fetch whose first byte is there. Until then one upstream is as good as another, and nobody has noticed."""
-        left = await self._holdings.resume(key, plan.digest)
-        if left is not None:
-            resumed = await self._resumed(route, key, plan, attempt, left)
-            if resumed is not None:
-                return resumed
-
-        async def begin(asked: Asked) -> Incoming:
-            body = self._holdings.receive(key, asked.response.length, plan.digest)
-            fetch = Fetch(body, self._expected(key, plan))
-            try:
-                return await self._shown(key, asked, fetch, plan)
-            except UpstreamError as error:
-                is_liar = isinstance(error, DigestMismatch)
-                await self._dropped(key, fetch, asked.candidate.site.name if is_liar else None)
-                raise
-
-        return await self._upstreams.ask(plan.candidates, attempt, route.path, begin)
-
-    async def _resumed(
-        self, route: Route, key: CacheKey, plan: Plan, attempt: Attempt, left: GrowingBody
-    ) -> Incoming | None:
-        """A fetch that goes on where somebody left it; None where that cannot be: from the start then."""
-        fetch = Fetch(left, self._expected(key, plan))
-
-        async def go_on(asked: Asked) -> Incoming:
-            incoming = await self._shown(key, asked, fetch, plan)
-            self._holdings.grown(key, fetch.length or fetch.body.size)
-            return incoming
-
-        places = [(candidate, None) for candidate in plan.candidates]
-        incoming = None
-        try:
-            incoming = await self._rest(route, attempt, fetch, places, _REST_STATUSES, go_on)
-        finally:
-            if incoming is None:
-                await self._dropped(key, fetch, "it is not known which" if fetch.is_wrong else None)
-        return incoming
-
-    async def _rest(
-        self,
-        route: Route,
-        attempt: Attempt,
-        fetch: Fetch,
-        places: Sequence[tuple[Candidate, str | None]],
-        accepted: frozenset[int],
-        use: Callable[[Asked], Awaitable[T]],
-    ) -> T | None:
-        """What ``use`` makes of the first response that goes on where the body ends.
-
-        Args:
-            route: what is fetched.
-            attempt: what the request has met so far.
-            fetch: the body.
-            places: where to ask, in this order, with the validator that the place gave for the body.
-            accepted: which status codes are answers.
-            use: as in ``Upstreams.ask``.
-
-        Returns:
-            None where there is none, nobody wants it any more, or the body turned out wrong. Whose bytes were wrong then
-            nobody can say, so this blames nobody.
-        """
-
-        async def unless_over(asked: Asked) -> T | None:
-            try:
-                return await use(asked)
-            except (DigestMismatch, Unwanted):
-                return None
-
-        for place, validator in places:
-            if not fetch.is_wanted:
-                return None
-            manner = Manner(byte_range=f"bytes={fetch.body.size}-", if_range=validator, accepted=accepted)
-            try:
-                return await self._upstreams.ask((place,), attempt, route.path, unless_over, manner)
-            except NotServed:
-                continue
-        return None
-
-    def _expected(self, key: CacheKey, plan: Plan) -> Expected:
-        return Expected(
-            digest=plan.digest,
-            hint=plan.hint,
-            max_kept_bytes=self._holdings.max_kept_bytes,
-            grown=partial(self._holdings.grown, key),
-        )
-
-    async def _shown(self, key: CacheKey, asked: Asked, fetch: Fetch, plan: Plan) -> Incoming:
-        """Take the response; returns with its first byte, while the rest goes on.
-
-        Raises:
-            UpstreamError: it ended before there was anything to show.
-        """
-
-        async def take() -> UpstreamError | None:
-            try:
-                await fetch.take(asked.response)
-            except UpstreamError as error:
-                return error
-            return None
-
-        taking = Deferred.fromCoroutine(take())
-        either: list[Deferred[Any]] = [taking, fetch.shown.wait()]
-        error, _ = await DeferredList(either, fireOnOneCallback=True)
-        if error is not None:
-            raise error
-        etag = f'"{plan.digest.hex[:32]}"' if plan.digest else f'"{self._token(16)}"'
-        return Incoming(fetch, asked, etag, storable(asked.response.fields), taking)
-
-    async def _dropped(self, key: CacheKey, fetch: Fetch, liar: str | None) -> None:
-        """Let a body go that nobody has seen; into quarantine where somebody is to be named for it."""
-        if liar is not None:
-            await self._holdings.reject(key, fetch.body, liar)
-        self._holdings.drop(fetch)
-        fetch.release()
-        self._holdings.received(key)
-
-    async def _received(self, route: Route, key: CacheKey, plan: Plan, incoming: Incoming, attempt: Attempt) -> None:
-        """See a body to its end, through as many upstreams as it takes, and keep it."""
-        candidate, fetch = incoming.asked.candidate, incoming.fetch
-        error = await incoming.taking
-        if error is None:
-            self._upstreams.succeeded(candidate.health_name)
-        else:
-            self._broke(route.path, incoming.asked, error)
-            givers = [candidate.site.name]
-            if fetch.is_wrong or not await self._handed_over(route, plan, incoming, attempt, givers):
-                fetch.give_up()
-                if fetch.is_wrong:
-                    await self._holdings.reject(key, fetch.body, ", ".join(dict.fromkeys(givers)))
-                if fetch.may_be_kept:
-                    self._holdings.leave(fetch.body)
-                else:
-                    self._holdings.drop(fetch)
-                return
-        seconds = self._seconds() - incoming.asked.began_at
-        self._events.fetched(route.path, candidate.site.name, fetch.body.size, seconds)
-        stored = self._holdings.describe(key, route.kind, fetch, incoming.asked, incoming.etag)
-        await self._holdings.publish(key, fetch, stored)
-
-    async def _handed_over(
-        self, route: Route, plan: Plan, incoming: Incoming, attempt: Attempt, givers: list[str]
-    ) -> bool:
-        """Whether some upstream gave the rest: the same one once more, others where the digest says what is right.
-
-        Without a digest only a strong ETag shows that it is still the same body. Whoever gave some of it is added to
-        ``givers``.
-        """
-        fetch, first = incoming.fetch, incoming.asked
-        validator = strong_etag(first.response.fields)
-        places = [first.candidate] if validator or plan.digest else []
-        if plan.digest is not None:
-            places += [each for each in plan.candidates if each != first.candidate]
-
-        async def go_on(asked: Asked) -> bool:
-            if plan.digest is None and strong_etag(asked.response.fields) not in (None, validator):
-                asked.response.abandon()
-                raise MalformedResponse("a range of another body, whatever If-Range said")
-            size_before = fetch.body.size
-            try:
-                await fetch.take(asked.response)
-            finally:
-                if fetch.body.size > size_before:
-                    givers.append(asked.candidate.site.name)
-            self._upstreams.succeeded(asked.candidate.health_name)
-            return True
-
-        validators = [(place, validator if place == first.candidate else None) for place in places]
-        accepted = _REST_STATUSES if plan.digest else _PART_ONLY
-        is_whole = await self._rest(route, attempt, fetch, validators, accepted, go_on)
-        if fetch.is_wrong:  # by whom is not known: the other one, asked first the next time, shows itself if it was he
-            self._upstreams.failed(first.candidate.health_name, first.began_at, DigestMismatch("a body of several"))
-        return is_whole is True
 
     # -- relayed -----------------------------------------------------------------------------------------------------
 
@@ -409,7 +202,7 @@ class Files:
             await fetch.take(asked.response)
         except UpstreamError as error:
             fetch.give_up()
-            self._broke(path, asked, error)
+            self._receiving.broke(path, asked, error)
         except Exception:
             fetch.give_up()
             self._events.crashed(f"relaying {path}")
@@ -418,12 +211,6 @@ class Files:
                 self._upstreams.succeeded(asked.candidate.health_name)
         finally:
             fetch.release()
-
-    def _broke(self, path: str, asked: Asked, error: UpstreamError) -> None:
-        """Say that a body broke off, and count it; one that nobody wanted any more did not."""
-        if not isinstance(error, Unwanted):
-            self._upstreams.failed(asked.candidate.health_name, asked.began_at, error)
-            self._events.fetch_broke(path, asked.candidate.site.name, error)
 
     # -- where it is -------------------------------------------------------------------------------------------------
 
