@@ -207,7 +207,7 @@ def test_transfers_that_take_too_long_are_broken_visibly(index, upstream, server
 
 
 def test_killed_in_mid_write(index, upstream, server, transfer, bare_python, tmp_path):
-    """What had come is not served as the file: it goes at the next start, and the file installs."""
+    """What had come is not served as the file: it is the beginning of the next fetch, and the file installs."""
     wheel = index.files[0]
     upstream.stall(wheel.path, 1_000_000)
     client = transfer(server, wheel.path)
@@ -221,9 +221,9 @@ def test_killed_in_mid_write(index, upstream, server, transfer, bare_python, tmp
     upstream.release()
 
     server.start()
-    wait_for(lambda: not set(parts(server)) & set(left), server)
     status, fields, body = server.get(wheel.path)
     assert (status, fields["x-cache-status"], body) == (200, "MISS", wheel.data)
+    wait_for(lambda: not parts(server), server)
     assert server.get(wheel.path)[1]["x-cache-status"] == "HIT"
     done = pip_install(bare_python, server.index_url, tmp_path / "target", "leaf")
     assert done.returncode == 0, done.stdout + done.stderr
