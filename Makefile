@@ -19,7 +19,7 @@ run: $(VENV)/.installed ## serve on port 8080; ARGS="--config FILE" are options 
 	@exec $(BIN)/twistd --nodaemon --pidfile= pipcache $(ARGS)
 
 test: lint ## lint, types, layers and all tests; ARGS="-k word" are options of pytest
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses=auto $(ARGS)
 
 lint: $(VENV)/.installed-dev ## format, lint, types and layers
 	@$(BIN)/ruff format --check --quiet

@@ -11,7 +11,7 @@ from attrs import evolve
 from twisted.internet.defer import succeed
 
 from pipcache.engine.fetch import Fetch
-from pipcache.engine.files import Files
+from pipcache.engine.receiving import Receiving
 from pipcache.rules.errors import DigestMismatch, TruncatedBody, UpstreamError
 from tests.fakes.readers import Wrong
 from tests.fakes.world import small_sizes
@@ -41,9 +41,9 @@ def test_it_finds_a_publication_before_the_digest(
     monkeypatch: pytest.MonkeyPatch, nothing_left_behind: list[Any]
 ) -> None:
     """A body that is published before its digest is compared is found: it is kept, or served, with wrong bytes."""
-    received = Files._received
+    received = Receiving.to_its_end
 
-    async def publishes_first(self: Files, route: Any, key: Any, plan: Any, incoming: Any, attempt: Any) -> None:
+    async def publishes_first(self: Receiving, route: Any, key: Any, plan: Any, incoming: Any, attempt: Any) -> None:
         error = await incoming.taking
         if isinstance(error, DigestMismatch):  # all bytes are there: what they come to is looked at too late
             incoming.fetch.is_verified = True
@@ -51,7 +51,7 @@ def test_it_finds_a_publication_before_the_digest(
             await self._holdings.publish(key, incoming.fetch, stored)
         await received(self, route, key, plan, evolve(incoming, taking=succeed(error)), attempt)
 
-    monkeypatch.setattr(Files, "_received", publishes_first)
+    monkeypatch.setattr(Receiving, "to_its_end", publishes_first)
     assert re.search("that are not right", found_in(SEEDS))
     nothing_left_behind.clear()
 
