@@ -104,7 +104,8 @@ class GrowingBody:
         start = offset - self._window_start
         if start < 0:
             raise StorageError("the bytes are no longer held")
-        return bytes(self._window[start : start + count])
+        with memoryview(self._window) as window:  # a slice of the window itself would be copied twice
+            return bytes(window[start : start + count])
 
     def let_go(self, before: int) -> None:
         """Forget window bytes below offset ``before``, which may be ahead of all that came."""

@@ -39,15 +39,15 @@ class Expected:
 
     ``digest``: what the index promised. ``hint``: what the path itself says it is, which proves a body right but not wrong.
     ``max_kept_bytes``: a body that turns out longer is passed on, not kept. ``grown`` is told the size of a body of unknown
-    length as it grows. ``max_bytes``: one that turns out longer is refused. ``is_held_whole``: it is needed whole in the
-    end, so it is held in memory beside its file, up to ``max_bytes``; see ``content``.
+    length as it grows. ``max_bytes``: one that is longer, or turns out so, is refused. ``is_needed_whole``: nobody follows
+    it, its owner reads it when it is whole; so no window lets go of it.
     """
 
     digest: Digest | None = None
     hint: Digest | None = None
     max_kept_bytes: int | None = None
     max_bytes: int | None = None
-    is_held_whole: bool = False
+    is_needed_whole: bool = False
     grown: Callable[[int], None] | None = None
 
 
@@ -70,7 +70,6 @@ class Fetch:
         self.available = body.size
         self.shown: Waiters[None] = Waiters()
         self._expected = expected
-        self._held = bytearray()
         self._hasher = _hasher(expected.digest)
         self._hint_hasher = None if expected.digest else _hasher(expected.hint)
         self._followers: list[Follower] = []
@@ -107,11 +106,6 @@ class Fetch:
             response.pause()
         response.deliver(self)
         await taken
-
-    @property
-    def content(self) -> bytes:
-        """All that came of a body that is held whole: its upstream is not asked in vain where the disk cannot be read."""
-        return bytes(self._held)
 
     @property
     def is_wanted(self) -> bool:
@@ -190,10 +184,10 @@ class Fetch:
         if not data or self._taken is None:
             return
         offset = self.body.size
-        self._append(data)
-        if self._expected.max_bytes is not None and self.body.size > self._expected.max_bytes:
-            self._abandon(MalformedResponse(f"a body of more than {self._expected.max_bytes} bytes"))
+        if self._is_too_long(offset + len(data)):
+            self._abandon(self._too_long())
             return
+        self._append(data)
         if self.length is not None and self.body.size > self.length:
             self.is_wrong = True
             self._abandon(TruncatedBody(f"more bytes came than the {self.length} that were announced"))
@@ -246,13 +240,13 @@ class Fetch:
 
     @property
     def _is_window(self) -> bool:
-        return not self.body.is_whole_on_disk and not self._expected.is_held_whole and not self._is_over
+        return not self.body.is_whole_on_disk and not self._expected.is_needed_whole and not self._is_over
 
     def _begins_at(self, response: UpstreamResponse) -> int:
         """How many bytes of the response the body has already; also learns the length, where it says it.
 
         Raises:
-            MalformedResponse: it does not go on where the body ends.
+            MalformedResponse: it does not go on where the body ends, or is too long.
         """
         part = parse_content_range(get(response.fields, "content-range")) if response.status == 206 else None
         if response.status == 206 and self.body.size:
@@ -267,6 +261,8 @@ class Fetch:
         else:
             total = response.length
             skip = self.body.size
+        if total is not None and self._is_too_long(total):
+            raise self._too_long()
         if total is not None and total < self.body.size:
             raise MalformedResponse(f"a body of {total} bytes, where {self.body.size} have come already")
         if self.length is None:
@@ -275,10 +271,14 @@ class Fetch:
             raise MalformedResponse(f"a body of {total} bytes, where {self.length} were announced before")
         return skip
 
+    def _is_too_long(self, size: int) -> bool:
+        return self._expected.max_bytes is not None and size > self._expected.max_bytes
+
+    def _too_long(self) -> MalformedResponse:
+        return MalformedResponse(f"a body of more than {self._expected.max_bytes} bytes")
+
     def _append(self, data: bytes) -> None:
         self.body.append(data)
-        if self._expected.is_held_whole:
-            self._held += data
         for hasher in (self._hasher, self._hint_hasher):
             if hasher is not None:
                 hasher.update(data)

@@ -207,16 +207,19 @@ class Holdings:
         """Give up a body that broke off: whoever asks next may go on where it ends."""
         self.store.leave(body)
 
-    def receive(self, key: CacheKey, length: int | None, digest: Digest | None = None) -> GrowingBody:
+    def receive(
+        self, key: CacheKey, length: int | None, digest: Digest | None = None, *, in_memory: bool = False
+    ) -> GrowingBody:
         """A body for the key; a window where it is known to be too big to keep. ``received`` ends it.
 
         Args:
             key: whose it will be; it is not evicted meanwhile.
             length: in bytes, None while it is not known.
             digest: what it must come to, None where nobody knows.
+            in_memory: that it is a window in any case, as the disk is not to be relied on.
         """
         self.catalog.pin(key.digest)
-        if length is not None and length > self.max_kept_bytes:
+        if in_memory or (length is not None and length > self.max_kept_bytes):
             return self.store.window()
         self.catalog.reserve(key.digest, length or 0)
         if self.catalog.is_over_high(self._limits):

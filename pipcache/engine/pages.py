@@ -2,7 +2,8 @@
 
 A page is sent when it is whole and parsed, as a page that is none must never reach a client: then the next upstream is
 asked. One fetch serves all who want the same page, and what it gave is a hit for everybody from then on, also while the
-disk is still syncing it.
+disk is still syncing it. It streams to its file like any body and is read back to be formed; where the disk does not give
+back what it took, the page is asked for again, into memory.
 
 Files are found through pages: ``locate`` says where a project's page puts a file, so nothing else need survive a restart.
 """
@@ -22,7 +23,7 @@ from pipcache.engine.interfaces import Events, InThread
 from pipcache.engine.outcome import BytesBody, Outcome, Request, outcome_of_stored
 from pipcache.engine.upstreams import Asked, Attempt, Candidate, Manner, Upstreams
 from pipcache.engine.waiters import Waiters
-from pipcache.rules.errors import PipcacheError
+from pipcache.rules.errors import PipcacheError, StorageError
 from pipcache.rules.fields import Fields, get
 from pipcache.rules.key import CacheKey
 from pipcache.rules.meta import StoredResponse
@@ -42,6 +43,9 @@ _REMEMBERED_PAGES = 10_000
 _REMEMBERED_FILES = 10_000
 _CONTENT_TYPE = "text/html; charset=utf-8"
 _MANNER = Manner(for_page=True)
+
+ReadAt = Callable[[int, int], bytes]
+"""The bytes of a body from an offset on, at most so many and at least one; a StorageError where they cannot be had."""
 
 
 @frozen
@@ -67,6 +71,10 @@ class FetchedPage:
     stored: StoredResponse
     formed: FormedPage
     fetch: Fetch
+
+
+class _NotReadBack(Exception):
+    """The page came, and the disk does not give back what it took of it."""
 
 
 class _PageFetch(Waiters[FetchedPage]):
@@ -199,7 +207,7 @@ class Pages:
                 if checked is None:
                     return
                 kept = checked
-            formed = await self._form(route, kept.stored, kept.body.read_at(0, kept.body.length))
+            formed = await self._form(route, kept.stored, kept.body.read_at, kept.body.length)
             page = _Rendered(evolve(kept.stored, etag=f'"{self._token(16)}"'), formed)
             await self._holdings.rerender(key, kept.stored, page.stored, Variant(formed.html, FormedPage.SHAPE))
         except PipcacheError:
@@ -225,7 +233,7 @@ class Pages:
                 return None
             body = opened.body
             try:
-                formed = await self._form(route, stored, body.read_at(0, body.length))
+                formed = await self._form(route, stored, body.read_at, body.length)
             except PipcacheError:
                 return None
             finally:
@@ -258,7 +266,11 @@ class Pages:
                 if site.is_trusted
             ]
             take: Callable[[Asked], Awaitable[FetchedPage]] = partial(self._take, route, key)
-            page = await self._upstreams.ask(candidates, attempt, route.path, take, _MANNER)
+            try:
+                page = await self._upstreams.ask(candidates, attempt, route.path, take, _MANNER)
+            except _NotReadBack:
+                take = partial(self._take, route, key, in_memory=True)
+                page = await self._upstreams.ask(candidates, attempt, route.path, take, _MANNER)
         except PipcacheError as error:
             look.at, look.error = self._seconds(), error
             del self._fetching[key.digest]
@@ -281,35 +293,34 @@ class Pages:
             page.fetch.release()
             self._holdings.received(key)
 
-    async def _take(self, route: Route, key: CacheKey, asked: Asked) -> FetchedPage:
-        """Take a page from one upstream; an UpstreamError where it is none."""
+    async def _take(self, route: Route, key: CacheKey, asked: Asked, *, in_memory: bool = False) -> FetchedPage:
+        """Take a page from one upstream; an UpstreamError where it is none, _NotReadBack where the disk lost it."""
         site = asked.candidate.site
         fetch = Fetch(
-            self._holdings.receive(key, asked.response.length),
-            Expected(max_kept_bytes=self._holdings.max_kept_bytes, max_bytes=MAX_PAGE_BYTES, is_held_whole=True),
+            self._holdings.receive(key, asked.response.length, in_memory=in_memory),
+            Expected(max_kept_bytes=self._holdings.max_kept_bytes, max_bytes=MAX_PAGE_BYTES, is_needed_whole=True),
         )
         try:
             await fetch.take(asked.response)
             etag = f'"{self._token(16)}"'
             stored = self._holdings.describe(key, route.kind, fetch, asked, etag)
-            formed = await self._form(route, stored, fetch.content)
-        except BaseException:
+            formed = await self._form(route, stored, fetch.read_at, fetch.body.size)
+        except BaseException as error:
             self._holdings.drop(fetch)
             fetch.release()
             self._holdings.received(key)
+            if isinstance(error, StorageError):
+                self._holdings.trouble(error)
+                raise _NotReadBack from error
             raise
         self._upstreams.succeeded(asked.candidate.health_name)
         self._events.fetched(route.path, site.name, fetch.body.size, self._seconds() - asked.began_at)
         return FetchedPage(stored, formed, fetch)
 
-    async def _form(self, route: Route, stored: StoredResponse, content: bytes) -> FormedPage:
-        """Parse and render; MalformedResponse where it is no page."""
-        charset = _charset(stored.headers)
-        if route.project is None:
-            form = partial(form_list, content, charset)
-        else:
-            form = partial(form_page, content, stored.url, charset, route.project, stored.upstream_root)
-        if len(content) <= PARSED_HERE_BYTES:
+    async def _form(self, route: Route, stored: StoredResponse, read_at: ReadAt, size: int) -> FormedPage:
+        """Read, parse and render; MalformedResponse where it is no page, StorageError where it cannot be read."""
+        form = partial(_formed, route, stored, read_at, size)
+        if size <= PARSED_HERE_BYTES:
             return form()
         return await self._in_thread(form)
 
@@ -335,6 +346,24 @@ class _FilesByPage:
             self._count += len(files) + 1
         while self._count > _REMEMBERED_FILES and len(self._pages) > 1:
             self._count -= len(self._pages.popitem(last=False)[1]) + 1
+
+
+def _formed(route: Route, stored: StoredResponse, read_at: ReadAt, size: int) -> FormedPage:
+    content = _whole(read_at, size)
+    charset = _charset(stored.headers)
+    if route.project is None:
+        return form_list(content, charset)
+    return form_page(content, stored.url, charset, route.project, stored.upstream_root)
+
+
+def _whole(read_at: ReadAt, size: int) -> bytes:
+    """All bytes of a body, in as few reads as it takes: one, where it is all in its file or all in memory."""
+    pieces: list[bytes] = []
+    position = 0
+    while position < size:
+        pieces.append(read_at(position, size - position))
+        position += len(pieces[-1])
+    return b"".join(pieces)
 
 
 def _located(files: Mapping[str, DistributionFile] | None, path: str, upstream: str) -> Located | None:

@@ -210,6 +210,16 @@ def test_a_body_over_the_most_that_is_taken_is_refused() -> None:
     transfer.response.give(b"x")
     assert isinstance(transfer.failure(), MalformedResponse)
     assert (sink.end, transfer.response.is_abandoned) == ("aborted", True)
+    assert transfer.fetch.body.size == 5000
+
+
+def test_a_body_that_is_announced_as_too_long_is_not_begun() -> None:
+    """Not a byte of it is taken."""
+    transfer = Transfer(None, max_bytes=5000)
+    transfer.response.length = 5001
+    transfer.run()
+    assert isinstance(transfer.failure(), MalformedResponse)
+    assert (transfer.response.is_abandoned, transfer.response.receiver) == (True, None)
 
 
 @pytest.mark.parametrize("order", ["owner first", "followers first"])

@@ -241,12 +241,17 @@ def test_a_range_ahead_of_the_window_gets_its_own_bytes() -> None:
         result_of(passage.ran)
 
 
-def test_a_page_that_has_no_file_is_held_whole() -> None:
-    """It is needed whole in the end, and nobody follows it."""
+@pytest.mark.parametrize("room_chunks", [None, 0, 5, 32])
+def test_a_page_is_whole_in_its_file_and_in_memory(room_chunks: int | None) -> None:
+    """It is needed whole, and nobody follows it: what the disk does not take is held, what it takes is not."""
     response = FakeResponse(200, len(BODY))
-    fetch = Fetch(MemoryFiles().window(), Expected(is_held_whole=True, max_bytes=len(BODY)))
+    disk = MemoryFiles(room_chunks and room_chunks * CHUNK)
+    body = disk.grow() if room_chunks else disk.window()
+    fetch = Fetch(body, Expected(is_needed_whole=True, max_bytes=len(BODY)))
     ran = begin(fetch.take(response))
     response.give_all(BODY, CHUNK)
     result_of(ran)
-    assert fetch.read_at(0, len(BODY)) == BODY
-    assert response.pauses == 0
+    filed = (room_chunks or 0) * CHUNK
+    assert fetch.read_at(0, len(BODY)) == BODY[: filed or len(BODY)]
+    assert not filed or fetch.read_at(filed, len(BODY)) == BODY[filed:]
+    assert (body.window_bytes, response.pauses) == (len(BODY) - filed, 0)

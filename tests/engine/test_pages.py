@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipcache.engine.pages import MAX_PAGE_BYTES, PARSED_HERE_BYTES
+from pipcache.engine.pages import PARSED_HERE_BYTES
 from pipcache.rules.errors import UpstreamTimeout, UpstreamUnavailable
 from pipcache.rules.key import CacheKey
 from pipcache.simple.pages import FormedPage
@@ -159,18 +159,6 @@ def test_an_expired_page_is_fetched_again_and_replaces_the_old(cached: Cached) -
     assert visit.said == "MISS"
     assert b"x-3" in cached.get(TARGET).body
     assert len(cached.entries()) == 1
-
-
-def test_a_page_that_never_ends_is_refused(cached: Cached) -> None:
-    """It would fill memory or disk; the next upstream is asked."""
-    visit = cached.get(TARGET)
-    endless = cached.client.answer(length=None)
-    for _ in range(MAX_PAGE_BYTES >> 22):
-        endless.give(bytes(1 << 22))
-    endless.give(b"x")
-    assert endless.is_abandoned
-    cached.client.answer_whole(PAGE)
-    assert visit.field("x-upstream") == "beta"
 
 
 @pytest.mark.parametrize(("is_large", "threads"), [(False, 0), (True, 1)])
