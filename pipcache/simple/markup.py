@@ -17,6 +17,7 @@ import html
 import re
 from collections.abc import Iterator
 from html.entities import html5
+from sys import intern
 from typing import Literal, NamedTuple
 
 _WS = r"\t\n\f\r "
@@ -97,7 +98,8 @@ def _attributes(document: str, position: int) -> tuple[dict[str, str | None], in
         position = attribute.end()
         group = attribute.lastindex or 1
         value = None if group == 1 else attribute[group]
-        found.setdefault(attribute[1].lower(), unescaped_value(value) if value and "&" in value else value)
+        # the same few names stand in every link of a page: held once
+        found.setdefault(intern(attribute[1].lower()), unescaped_value(value) if value and "&" in value else value)
     end = _TAG_END.match(document, position)
     return found, -1 if end is None else end.end()
 

@@ -11,7 +11,7 @@ becomes markup here.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from html import escape
 
 from pipcache.simple.model import Attributes, DistributionFile, ProjectList, ProjectPage
@@ -37,27 +37,33 @@ def render_project_html(page: ProjectPage, project: str, files: Mapping[str, Dis
     """
     here = f"/simple/{project}/"
     title = f"Links for {project}" if page.title is None else page.title
-    links = [_anchor(relative_href(path, here), file) for path, file in files.items()]
+    links = (_anchor(relative_href(path, here), file) for path, file in files.items())
     return _document(page.metas, title, links, page.comments)
 
 
 def render_list_html(project_list: ProjectList) -> bytes:
     """An index's list of projects in HTML, each a link to `<normalised>/`; the whole document in UTF-8."""
-    links = [f'<a href="{name}/">{_escaped(text)}</a><br/>\n' for name, text in project_list.names]
+    links = (f'<a href="{name}/">{_escaped(text)}</a><br/>\n' for name, text in project_list.names)
     return _document(project_list.metas, "Simple index", links, ())
 
 
-def _document(metas: tuple[tuple[str, str], ...], title: str, links: list[str], comments: tuple[str, ...]) -> bytes:
+def _document(metas: tuple[tuple[str, str], ...], title: str, links: Iterable[str], comments: tuple[str, ...]) -> bytes:
     if not any(name.lower() == _VERSION for name, _ in metas):
         metas = ((_VERSION, "1.0"), *metas)
     head = "".join(f'<meta name="{_escaped(name)}" content="{_escaped(content)}">\n' for name, content in metas)
     title = _escaped(title)
     # Whatever ends a comment has a `>` in it.
     tail = "".join(f"<!--{comment.replace('>', '&gt;')}-->\n" for comment in comments)
-    return (
+    begin = (
         f'<!DOCTYPE html>\n<html>\n<head>\n<meta charset="utf-8">\n{head}<title>{title}</title>\n</head>\n'
-        f"<body>\n<h1>{title}</h1>\n{''.join(links)}</body>\n</html>\n{tail}"
-    ).encode()
+        f"<body>\n<h1>{title}</h1>\n"
+    )
+    # Into one buffer as it is written: joined as text and encoded then, a large page would be in memory four times.
+    document = bytearray(begin.encode())
+    for link in links:
+        document += link.encode()
+    document += f"</body>\n</html>\n{tail}".encode()
+    return bytes(document)
 
 
 def _anchor(href: str, file: DistributionFile) -> str:
