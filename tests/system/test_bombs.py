@@ -10,7 +10,6 @@ import gzip
 import hashlib
 import http.client
 import threading
-import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -127,11 +126,8 @@ def test_a_page_that_swells_beyond_the_limit_is_refused(start_server, upstream, 
     upstream.sent["/simple/bomb/"] = BOMBS[kind]()
     upstream.sent["/simple/root/"] = Sent(PAGE)
     before = most_resident_bytes(server)
-    began = time.monotonic()
     status, _, body = server.get("/simple/bomb/")
-    took = time.monotonic() - began
     grown = most_resident_bytes(server) - before
-    print(f"FIGURE {kind}: before {before / 1e6:.0f} MB, grown {grown / 1e6:.1f} MB in {took:.2f} s")
     assert status == 502, body
     assert grown < MOST_MEGABYTES * MEGABYTE
     assert server.get("/simple/root/")[0] == 200
@@ -155,12 +151,10 @@ def test_a_file_that_swells_is_passed_on_in_bounded_memory(start_server, upstrea
     response = connection.getresponse()
     got = hashlib.sha256()
     size = 0
-    began = time.monotonic()
     while chunk := response.read(MEGABYTE):
         got.update(chunk)
         size += len(chunk)
     connection.close()
     grown = most_resident_bytes(server) - before
-    print(f"FIGURE file: grown {grown / 1e6:.1f} MB in {time.monotonic() - began:.2f}")
     assert (response.status, size, got.hexdigest()) == (200, 300 * MEGABYTE, digest.hexdigest())
     assert grown < MOST_MEGABYTES * MEGABYTE
