@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
-from pipcache.edges.disk import DiskStore, NewVariant
+from pipcache.edges.disk import DiskStore
 from pipcache.edges.files import Files
+from pipcache.edges.publication import NewVariant
 from pipcache.rules.key import CacheKey
 from pipcache.rules.meta import StoredResponse
 

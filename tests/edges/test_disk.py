@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from pipcache.edges.disk import DiskStore, NewVariant
+from pipcache.edges.disk import DiskStore
+from pipcache.edges.publication import NewVariant
 from pipcache.rules.errors import ConfigError, StorageError
 from pipcache.rules.key import CacheKey
 from tests.edges.storing import (

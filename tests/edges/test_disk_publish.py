@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
-from pipcache.edges.disk import DiskStore, NewVariant
+from pipcache.edges.disk import DiskStore
+from pipcache.edges.publication import NewVariant
 from pipcache.rules.errors import StorageError
 from tests.edges.storing import (
     CACHED_AT,

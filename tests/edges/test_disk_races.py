@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from pipcache.edges.disk import DiskStore, NewVariant
+from pipcache.edges.disk import DiskStore
 from pipcache.edges.files import Files
+from pipcache.edges.publication import NewVariant
 from pipcache.rules.errors import StorageError
 from tests.edges.storing import (
     CACHED_AT,

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pipcache.edges.disk import ORPHAN_GRACE_SECONDS, DiskStore, NewVariant, ScannedEntry
+from pipcache.edges.disk import DiskStore
 from pipcache.edges.files import Files
+from pipcache.edges.publication import NewVariant
+from pipcache.edges.scan import ORPHAN_GRACE_SECONDS, ScannedEntry
 from pipcache.rules.key import CacheKey
 from tests.edges.storing import (
     CACHED_AT,

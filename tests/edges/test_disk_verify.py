@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pipcache.edges.disk import DiskStore, NewVariant
+from pipcache.edges.disk import DiskStore
+from pipcache.edges.publication import NewVariant
 from pipcache.rules.meta import StoredResponse
 from tests.edges.storing import (
     CACHED_AT,

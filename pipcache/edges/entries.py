@@ -1,0 +1,116 @@
+"""The entries' folders as they are read: where an entry's files lie, what its meta says, and whether they belong together.
+
+A meta is believed only under its own name. Nothing here changes what is on disk, but for the note of a last use.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from pipcache.edges.body import StoredBody
+from pipcache.edges.files import Files
+from pipcache.rules.key import CacheKey
+from pipcache.rules.meta import StoredResponse, Variant, Verified, entry_name, key_of
+
+
+class Entries:
+    """What lies under ``root``; every other room of the store finds its way through this one."""
+
+    def __init__(self, root: Path, files: Files) -> None:
+        self.root = root
+        self._files = files
+
+    def path(self, key: CacheKey, kind: str, generation: str | None = None) -> Path:
+        """Where the entry's file of this kind lies."""
+        return self.root / key.folder / entry_name(key, kind, generation)
+
+    def meta_path(self, digest: str) -> Path:
+        """Where the meta lies of the key with this digest."""
+        return self.root / digest[:3] / f"{digest[3:]}.meta"
+
+    def read(self, key: CacheKey) -> StoredResponse | None:
+        """What is stored under the key, or None: nothing, or nothing that can be trusted."""
+        try:
+            return StoredResponse.from_json(self._files.read_whole(self.path(key, "meta")), key)
+        except (OSError, ValueError):
+            return None
+
+    def find(self, digest: str) -> StoredResponse | None:
+        """What is stored under the key with this digest; None also where the disk does not say."""
+        try:
+            return self.load(self.meta_path(digest))
+        except OSError:
+            return None
+
+    def load(self, path: Path) -> StoredResponse | None:
+        """A meta whose key is not known yet: read, and checked against its own file name; None where it is none.
+
+        Raises:
+            OSError: the disk does not say.
+        """
+        try:
+            content = self._files.read_whole(path)
+            key = key_of(content)
+            if key.folder + key.stem != path.parent.name + path.name.removesuffix(".meta"):
+                return None
+            return StoredResponse.from_json(content, key)
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def open_body(self, key: CacheKey, stored: StoredResponse) -> StoredBody | None:
+        """The stored body, or None where it is missing or not of the size that was published."""
+        return self._open(key, stored.body, stored.body_size, stored.verified)
+
+    def open_variant(self, key: CacheKey, variant: Variant) -> StoredBody | None:
+        """A page's rendering, or None where it is missing or somebody touched it."""
+        body = self._open(key, variant.file, variant.size, variant.verified)
+        if body is not None and body.is_suspect:
+            body.close()
+            return None
+        return body
+
+    def is_paired(self, folder: str, stored: StoredResponse) -> bool:
+        """Whether the files that a meta names are there, of the sizes it says.
+
+        Raises:
+            OSError: the disk does not say.
+        """
+        wanted = [(stored.body, stored.body_size)]
+        if stored.variant is not None:
+            wanted.append((stored.variant.file, stored.variant.size))
+        try:
+            for name, size in wanted:
+                status = self._files.status_of(self.root / folder / name)
+                if not stat.S_ISREG(status.st_mode) or status.st_size != size:
+                    return False
+        except FileNotFoundError:
+            return False
+        return True
+
+    def touch(self, digest: str, at: float) -> None:
+        """Note on disk when an entry was last used; what is gone meanwhile is left alone."""
+        with suppress(OSError):
+            self._files.set_modified(self.meta_path(digest), at)
+
+    def _open(self, key: CacheKey, name: str, size: int, verified: Verified | None) -> StoredBody | None:
+        try:
+            descriptor = self._files.open(self.root / key.folder / name)
+        except OSError:
+            return None
+        try:
+            status = self._files.status(descriptor)
+        except OSError:
+            self._files.close(descriptor)
+            return None
+        if not stat.S_ISREG(status.st_mode) or status.st_size != size:
+            self._files.close(descriptor)
+            return None
+        return StoredBody(self._files, descriptor, as_seen(status), is_suspect=as_seen(status) != verified)
+
+
+def as_seen(status: os.stat_result) -> Verified:
+    """What is noted of a file whose bytes are known to be right."""
+    return Verified(status.st_ino, status.st_size, status.st_mtime_ns)

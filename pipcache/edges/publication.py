@@ -1,0 +1,119 @@
+"""Publication: a body and a page's variant get their names, then the meta, whose rename makes them visible.
+
+A crash on the way leaves files that no meta names, never a meta with another's body. A replaced body gets a name of its
+own, so an open reader keeps a whole one. Everything here blocks: it runs in the store's threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Lock
+
+from attrs import evolve, frozen
+
+from pipcache.edges.body import GrowingBody, Part
+from pipcache.edges.entries import Entries, as_seen
+from pipcache.edges.files import Files, storage_error
+from pipcache.edges.parts import Parts
+from pipcache.rules.key import CacheKey
+from pipcache.rules.meta import StoredResponse, Variant
+
+
+@frozen
+class NewVariant:
+    """A rendering to be published beside a page's body."""
+
+    content: bytes
+    shape: str
+
+
+class Publication:
+    """Makes entries visible. ``lock`` keeps a removal from meeting it half-way; ``token`` makes random hex digits."""
+
+    def __init__(self, entries: Entries, parts: Parts, files: Files, lock: Lock, token: Callable[[int], str]) -> None:
+        self._entries = entries
+        self._parts = parts
+        self._files = files
+        self._lock = lock
+        self._token = token
+
+    def publish(
+        self, key: CacheKey, body: GrowingBody, stored: StoredResponse, variant: NewVariant | None
+    ) -> StoredResponse:
+        """Make the body visible under the key, with its variant; what its meta says.
+
+        Raises:
+            StorageError: the disk refused; nothing is visible that was not before.
+        """
+        assert body.part is not None
+        with self._all_or_nothing("cannot publish in the cache directory") as made:
+            self._files.make_folders(self._entries.root / key.folder)
+            self._files.sync(body.part.descriptor)
+            status = self._files.status(body.part.descriptor)
+            made.append(self._place_body(key, body.part))
+            stored = evolve(
+                stored,
+                body=made[-1].name,
+                verified=as_seen(status),
+                variant=self._write_variant(key, variant, made) if variant else None,
+            )
+            self.write_meta(key, stored)
+        return stored
+
+    def replace_variant(
+        self, key: CacheKey, before: StoredResponse, stored: StoredResponse, variant: NewVariant
+    ) -> StoredResponse:
+        """Give a stored page another variant and meta, where ``before`` is still what is stored.
+
+        Raises:
+            StorageError: the disk refused, or it is not.
+        """
+        with self._all_or_nothing("cannot write in the cache directory") as made:
+            changed = evolve(stored, variant=self._write_variant(key, variant, made))
+            self.write_meta(key, changed, instead_of=before)
+        return changed
+
+    def write_meta(self, key: CacheKey, stored: StoredResponse, instead_of: StoredResponse | None = None) -> None:
+        """Publish the meta, then remove the files that the one before it named.
+
+        Raises:
+            OSError: it is not published; also where ``instead_of`` is given and is no longer what is stored.
+        """
+        with self._parts.new(stored.to_json()) as part, self._lock:
+            before = self._entries.read(key)
+            if instead_of is not None and before != instead_of:
+                raise FileNotFoundError(2, "the entry was replaced meanwhile")
+            self._files.rename(part, self._entries.path(key, "meta"))
+            for name in before.files if before else ():
+                if name not in stored.files:
+                    with suppress(OSError):
+                        self._files.unlink(self._entries.root / key.folder / name)
+
+    def _place_body(self, key: CacheKey, part: Part) -> Path:
+        """Give the part a name that no other body has; its lease says that somebody is about to name it in a meta."""
+        with self._lock:
+            taken = any(self._files.exists(self._entries.path(key, kind)) for kind in ("body", "meta"))
+            path = self._entries.path(key, "body", self._token(4) if taken else None)
+            self._files.rename(part.path, path)
+        return path
+
+    def _write_variant(self, key: CacheKey, variant: NewVariant, made: list[Path]) -> Variant:
+        path = self._entries.path(key, "html", self._token(4))
+        made.append(path)
+        with self._parts.new(variant.content) as part:
+            self._files.rename(part, path)
+        return Variant(path.name, variant.shape, as_seen(self._files.status_of(path)))
+
+    @contextmanager
+    def _all_or_nothing(self, failure: str) -> Iterator[list[Path]]:
+        """Take back what the block made (it fills the list) where the disk refuses, and say so as ``StorageError``."""
+        made: list[Path] = []
+        try:
+            yield made
+        except OSError as error:
+            for path in made:
+                with suppress(OSError):
+                    self._files.unlink(path)
+            raise storage_error(failure, error) from error
