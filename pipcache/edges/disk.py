@@ -22,6 +22,7 @@ from pipcache.edges.body import GrowingBody, StoredBody
 from pipcache.edges.entries import Entries
 from pipcache.edges.files import Files, storage_error
 from pipcache.edges.parts import Parts
+from pipcache.edges.privacy import close_to_others
 from pipcache.edges.publication import NewVariant, Publication
 from pipcache.edges.quarantine import Quarantine
 from pipcache.edges.scan import Scan, ScannedEntry
@@ -45,7 +46,7 @@ class DiskStore:
     """The one that reads and writes the cache directory.
 
     Args:
-        root: the directory; made by ``prepare``.
+        root: the directory, or a link to it, which is followed here once; made by ``prepare``.
         in_thread: where what may block is run.
         quarantine_bytes: how much of what was wrong is kept.
         files: the operating system's calls.
@@ -60,6 +61,7 @@ class DiskStore:
         files: Files | None = None,
         token: Callable[[int], str] = secrets.token_hex,
     ) -> None:
+        root = Path(os.path.realpath(root))
         self.root = root
         self._in_thread = in_thread
         self._files = files or Files()
@@ -76,8 +78,11 @@ class DiskStore:
 
     # -- start -------------------------------------------------------------------------------------------------------
 
-    def prepare(self) -> None:
+    def prepare(self) -> tuple[str, ...]:
         """Make the directory ready, or say why it is not.
+
+        Returns:
+            What keeps the directory from being its owner's alone, or a part of it from being used; a sentence each.
 
         Raises:
             StorageError: it cannot be made, read or written; it may be later.
@@ -103,6 +108,7 @@ class DiskStore:
                 f"the cache directory {self.root} has layout version {found!r}, this program knows {LAYOUT_VERSION}; "
                 "set cache.dir to another directory, or empty this one"
             )
+        return close_to_others(self.root, self._files)
 
     # -- read --------------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,11 @@
 """The operating system's calls on files that the cache makes, in one place.
 
 ``DiskStore`` and ``GrowingBody`` reach the disk through this object only, so a test can make any one call fail. It knows
-nothing of keys, metas or layouts. Files are made readable by their owner alone.
+nothing of keys, metas or layouts. Files and folders are made for their owner alone.
+
+No call follows a symbolic link, neither in a file's place nor in that of the folder that holds it: each opens the folder
+first and goes on from that descriptor, so nobody can exchange it on the way. What is above that folder is the operator's
+choice. And no call waits for somebody at the other end: what is no regular file is not opened.
 """
 
 from __future__ import annotations
@@ -9,18 +13,36 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from attrs import frozen
 
 from pipcache.rules.errors import StorageError
 
 _READ_BYTES = 1 << 20
+_WHOLE_BYTES = 16 << 20
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def storage_error(what: str, error: OSError) -> StorageError:
     """What the system refused, in our words: ``what`` says what was being done."""
     return StorageError(f"{what}: {error.strerror or error}", is_full=error.errno in _FULL)
+
+
+@frozen
+class Found:
+    """A name in a folder, and what it stood for when it was looked at; a link is itself."""
+
+    name: str
+    status: os.stat_result
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a regular file."""
+        return stat.S_ISREG(self.status.st_mode)
 
 
 class Files:
@@ -30,19 +52,33 @@ class Files:
         """Make the folder and those above it that are missing."""
         if not path.parent.exists():
             self.make_folders(path.parent)  # `parents=True` would give these the mode of the umask
-        path.mkdir(mode=0o700, exist_ok=True)
+        with _folder_of(path) as (folder, name):
+            try:
+                os.mkdir(name, 0o700, dir_fd=folder)
+            except FileExistsError:
+                if not stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+                    raise _no_folder(path) from None
+
+    def make_private(self, path: Path) -> None:
+        """Take everybody else's rights on a folder away; one on which they have none is left alone."""
+        descriptor = _open_folder(path, os.O_RDONLY)
+        try:
+            if stat.S_IMODE(os.fstat(descriptor).st_mode) & 0o077:
+                os.fchmod(descriptor, 0o700)
+        finally:
+            os.close(descriptor)
 
     def create(self, path: Path) -> int:
         """A descriptor for reading and writing of a file that did not exist before."""
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        return _open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
 
     def open_part(self, path: Path) -> int:
-        """A descriptor for reading, and for appending to what is there; a symbolic link is refused."""
-        return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+        """A descriptor for reading, and for appending to what is there."""
+        return _open(path, os.O_RDWR | os.O_APPEND)
 
     def open(self, path: Path) -> int:
-        """A descriptor for reading; a symbolic link is refused."""
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        """A descriptor for reading."""
+        return _open(path, os.O_RDONLY)
 
     def close(self, descriptor: int) -> None:
         """Give the descriptor back."""
@@ -60,9 +96,11 @@ class Files:
         return os.pread(descriptor, count, offset)
 
     def read_whole(self, path: Path) -> bytes:
-        """The content of a small file; a symbolic link is refused."""
+        """The content of a small file."""
         descriptor = self.open(path)
         try:
+            if os.fstat(descriptor).st_size > _WHOLE_BYTES:
+                raise OSError(errno.EINVAL, "too large to be read whole")
             chunks = []
             while chunk := os.read(descriptor, _READ_BYTES):
                 chunks.append(chunk)
@@ -79,29 +117,43 @@ class Files:
         return os.fstat(descriptor)
 
     def status_of(self, path: Path) -> os.stat_result:
-        """The same by name; a symbolic link is not followed."""
-        return path.lstat()
+        """The same by name; of a link itself, where it is one."""
+        with _folder_of(path) as (folder, name):
+            return os.stat(name, dir_fd=folder, follow_symlinks=False)
 
     def rename(self, source: Path, target: Path) -> None:
         """Move a file, replacing what stands there, all at once."""
-        source.replace(target)
+        with _folder_of(source) as (source_folder, source_name), _folder_of(target) as (target_folder, target_name):
+            os.replace(source_name, target_name, src_dir_fd=source_folder, dst_dir_fd=target_folder)
 
     def unlink(self, path: Path) -> None:
         """Remove a name; the bytes live on for those who have them open."""
-        path.unlink()
+        with _folder_of(path) as (folder, name):
+            os.unlink(name, dir_fd=folder)
 
     def exists(self, path: Path) -> bool:
         """Whether the name stands for anything, a dangling link included."""
-        return os.path.lexists(path)
+        try:
+            with _folder_of(path) as (folder, name):
+                os.stat(name, dir_fd=folder, follow_symlinks=False)
+        except OSError:
+            return False
+        return True
 
     def set_modified(self, path: Path, at: float) -> None:
         """Set the file's times to ``at``, epoch seconds."""
-        os.utime(path, (at, at), follow_symlinks=False)
+        with _folder_of(path) as (folder, name):
+            os.utime(name, (at, at), dir_fd=folder, follow_symlinks=False)
 
-    def entries(self, path: Path) -> Iterator[os.DirEntry[str]]:
+    def entries(self, path: Path) -> Iterator[Found]:
         """What a folder holds, in no order."""
-        with os.scandir(path) as found:
-            yield from found
+        descriptor = _open_folder(path, os.O_RDONLY)
+        try:
+            for name in os.listdir(descriptor):
+                with suppress(FileNotFoundError):  # it is gone since it was listed
+                    yield Found(name, os.stat(name, dir_fd=descriptor, follow_symlinks=False))
+        finally:
+            os.close(descriptor)
 
     def lease(self, descriptor: int) -> bool:
         """Take the file's lease (flock); False where somebody has it. It ends with the descriptor, or its process."""
@@ -110,3 +162,38 @@ class Files:
         except BlockingIOError:
             return False
         return True
+
+
+def _open(path: Path, flags: int) -> int:
+    """A descriptor of a regular file, and of nothing else: opening a pipe may wait, reading a device may never end."""
+    parent, name = os.path.split(path)  # twice on every hit, so nothing slower
+    folder = _open_folder(parent, os.O_PATH)
+    try:
+        descriptor = os.open(name, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600, dir_fd=folder)
+    finally:
+        os.close(folder)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file")
+    return descriptor
+
+
+@contextmanager
+def _folder_of(path: Path) -> Iterator[tuple[int, str]]:
+    """A descriptor of the folder that a file is in, to go on from, and the file's name there."""
+    descriptor = _open_folder(path.parent, os.O_PATH)
+    try:
+        yield descriptor, path.name
+    finally:
+        os.close(descriptor)
+
+
+def _open_folder(path: Path | str, flags: int) -> int:
+    try:
+        return os.open(path, flags | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except NotADirectoryError:
+        raise _no_folder(path) from None
+
+
+def _no_folder(path: Path | str) -> OSError:
+    return NotADirectoryError(errno.ENOTDIR, f"{path} is a link, or no folder")

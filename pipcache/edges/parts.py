@@ -118,18 +118,15 @@ class Parts:
         cleared = 0
         with suppress(OSError):
             for found in self._files.entries(self._folder):
-                if not is_part_name(found.name) or not found.is_file(follow_symlinks=False):
+                if not is_part_name(found.name) or not found.is_file:
                     continue
-                try:
-                    age = abs(now - found.stat(follow_symlinks=False).st_mtime)  # of a clock that was set back, too
-                except FileNotFoundError:
-                    continue  # published or given up since it was listed
-                sha256 = promised_digest(found.name)
+                age = abs(now - found.status.st_mtime)  # of a clock that was set back, too
+                path, sha256 = self._folder / found.name, promised_digest(found.name)
                 if sha256 is not None and age < RESUMABLE_SECONDS:
-                    if _with_lease(self._files, Path(found.path), lambda: None):
-                        self._left[sha256] = Path(found.path)
+                    if _with_lease(self._files, path, lambda: None):
+                        self._left[sha256] = path
                 elif age >= grace_seconds:
-                    cleared += remove_unowned(self._files, Path(found.path))
+                    cleared += remove_unowned(self._files, path)
         return cleared
 
 

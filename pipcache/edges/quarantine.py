@@ -56,8 +56,8 @@ class Quarantine:
         pairs: dict[str, list[tuple[os.stat_result, Path]]] = {}
         noted_at: dict[str, float] = {}
         for entry in self._files.entries(self._folder):
-            if is_quarantined_name(entry.name) and entry.is_file(follow_symlinks=False):
-                status, path = entry.stat(follow_symlinks=False), Path(entry.path)
+            if is_quarantined_name(entry.name) and entry.is_file:
+                status, path = entry.status, self._folder / entry.name
                 pairs.setdefault(path.stem, []).append((status, path))
                 if path.suffix == ".json":
                     noted_at[path.stem] = status.st_mtime

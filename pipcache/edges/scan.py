@@ -76,9 +76,8 @@ class Scan:
         with suppress(OSError):  # no such folder yet, or removed under us
             for found in self._files.entries(self._entries.root / folder):
                 parts = parse_name(found.name)
-                if parts is not None and found.is_file(follow_symlinks=False):
-                    with suppress(FileNotFoundError):  # replaced or evicted since it was listed
-                        ours[found.name] = (parts, found.stat(follow_symlinks=False))
+                if parts is not None and found.is_file:
+                    ours[found.name] = (parts, found.status)
         return ours
 
     def _remove_orphan(self, folder: str, parts: EntryFile, name: str) -> None:

@@ -93,7 +93,8 @@ class PipcacheService(Service):
         self._log.info("{reason}", reason=self._cache_dir_reason)
         self._program.pool.start()
         try:
-            self._program.store.prepare()
+            for warning in self._program.store.prepare():
+                self._log.warn("{warning}", warning=warning)
         except StorageError as error:
             self._events.storage_failed(error)
         except ConfigError as error:

@@ -91,12 +91,15 @@ def test_a_directory_that_cannot_be_used_is_told_with_a_remedy(tmp_path: Path) -
         root = tmp_path / str(nth)
         said = ""
         try:
-            new_store(root, failing).prepare()
+            said = " ".join(new_store(root, failing).prepare())
         except StorageError as error:
             said = str(error)
         assert bool(said) == bool(failing.failed)
         assert said in (
             "",
+            f"the cache directory {root} cannot be listed: Permission denied",
+            f"{root} cannot be made its owner's alone: Permission denied",
+            f"{root / 'tmp'} cannot be made its owner's alone: Permission denied",
             f"the cache directory {root} cannot be used: Permission denied; "
             f"give user {os.getuid()} the right to write it, or set cache.dir to another",
         )

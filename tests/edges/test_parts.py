@@ -124,7 +124,7 @@ class VanishingParts(Files):
     def entries(self, path: Path) -> Iterator[Any]:
         """As listed; the first is gone when it is handed out."""
         found = list(super().entries(path))
-        os.unlink(found[0].path)
+        (path / found[0].name).unlink()
         yield from found
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipcache.edges.disk import DiskStore
-from pipcache.edges.files import Files
+from pipcache.edges.files import Files, Found
 from pipcache.edges.parts import WORTH_BYTES
 from tests.edges.left_parts import DATA, HALF, NOW, PROMISED, SHA256, TOKEN, clear, parts, put, resume, resumed
 from tests.edges.storing import KEY, content_of, new_store, publish, response, result_of
@@ -235,7 +235,7 @@ def test_what_is_left_while_parts_are_cleared_is_not_forgotten(store: DiskStore)
     """Whoever clears saw it while it had its writer; the next one goes on with it all the same."""
 
     class Slow(Files):
-        def entries(self, path: Path) -> Iterator[os.DirEntry[str]]:
+        def entries(self, path: Path) -> Iterator[Found]:
             found = list(super().entries(path))
             yield from found
             if found:

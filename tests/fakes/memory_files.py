@@ -18,10 +18,11 @@ from random import Random
 
 from attrs import define, frozen
 
-from pipcache.edges.files import Files
+from pipcache.edges.files import Files, Found
 
 KINDS = (
     "make_folders",
+    "make_private",
     "create",
     "open_part",
     "open",
@@ -40,7 +41,9 @@ KINDS = (
 )
 """Every call that can fail; ``close`` cannot."""
 
-CHANGING_KINDS = frozenset({"make_folders", "create", "write", "sync", "rename", "unlink", "set_modified"})
+CHANGING_KINDS = frozenset(
+    {"make_folders", "make_private", "create", "write", "sync", "rename", "unlink", "set_modified"}
+)
 """Those that change what is on the disk."""
 
 Trouble = Callable[[str, int], int | None]
@@ -81,23 +84,6 @@ class Status:
     def st_mtime(self) -> float:
         """In epoch seconds."""
         return self.st_mtime_ns / 1e9
-
-
-@frozen
-class _Entry:
-    """What is read of an ``os.DirEntry``."""
-
-    name: str
-    path: str
-    status: Status
-
-    def stat(self, *, follow_symlinks: bool = True) -> Status:
-        """As it was when it was listed."""
-        return self.status
-
-    def is_file(self, *, follow_symlinks: bool = True) -> bool:
-        """There is nothing else."""
-        return True
 
 
 class MemoryDisk:
@@ -170,6 +156,10 @@ class MemoryFiles(Files):
         while text not in self.disk.folders:
             self.disk.folders[text] = {}
             text = os.path.dirname(text)
+
+    def make_private(self, path: Path) -> None:
+        """There is nobody else."""
+        self._call("make_private")
 
     def create(self, path: Path) -> int:
         """A descriptor of a new file."""
@@ -272,14 +262,14 @@ class MemoryFiles(Files):
         self._call("set_modified")
         self._find(path).modified_ns = int(at * 1e9)
 
-    def entries(self, path: Path) -> Iterator[_Entry]:  # type: ignore[override]
+    def entries(self, path: Path) -> Iterator[Found]:
         """What a folder holds."""
         self._call("entries")
         text = str(path)
         if text not in self.disk.folders:
             raise _error(errno.ENOENT)
         for name, inode in tuple(self.disk.folders[text].items()):
-            yield _Entry(name, f"{text}/{name}", _status(inode))
+            yield Found(name, _status(inode))  # type: ignore[arg-type]
 
     def lease(self, descriptor: int) -> bool:
         """Take the lease, where nobody else has it."""
