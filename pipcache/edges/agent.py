@@ -5,25 +5,21 @@ How one connection is made is in ``endpoints``, what is asked for and decoded ov
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections import OrderedDict
-from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
-from attrs import define, field
-from OpenSSL.crypto import Error as OpenSSLError
+from attrs import define, field, frozen
 from twisted.internet.defer import DeferredSemaphore
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.ssl import Certificate, trustRootFromCertificates
-from twisted.web.client import URI, Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool, ProxyAgent
+from twisted.web.client import URI, Agent, HTTPConnectionPool, ProxyAgent
 from twisted.web.iweb import IAgent, IAgentEndpointFactory, IPolicyForHTTPS
 from zope.interface import implementer
 
+from pipcache.edges.certificates import Certificates
 from pipcache.edges.coding import EncodingAgent
 from pipcache.edges.endpoints import Losses, PromptEndpoint, TunnelEndpoint
-from pipcache.rules.errors import ConfigError
+from pipcache.rules.proxies import ProxyAddress
 from pipcache.rules.sites import Origin, UpstreamSite
 
 IDLE_PER_ORIGIN = 10
@@ -49,14 +45,24 @@ class OriginConnections:
         return self.limit.tokens == self.limit.limit and not self.limit.waiting
 
 
+@frozen
+class _Way:
+    """All that makes one connection unlike another: where to, whom we believe, who we are, through which proxy."""
+
+    origin: Origin
+    ca_file: str | None
+    client_cert: str | None
+    proxy: ProxyAddress | None
+
+
 class Connections:
     """All connections to upstreams and file hosts; those of the origins used least recently are given up first."""
 
-    def __init__(self, reactor: Any, connect_seconds: float) -> None:
+    def __init__(self, reactor: Any, connect_seconds: float, certificates: Certificates) -> None:
         self._reactor = reactor
         self._connect_seconds = connect_seconds
-        self._origins: OrderedDict[tuple[Origin, str | None, str | None], OriginConnections] = OrderedDict()
-        self._policies: dict[str | None, IPolicyForHTTPS] = {}
+        self._certificates = certificates
+        self._origins: OrderedDict[_Way, OriginConnections] = OrderedDict()
         self._is_closed = False
 
     def to(self, origin: Origin, site: UpstreamSite) -> OriginConnections:
@@ -65,15 +71,16 @@ class Connections:
         Raises:
             ConfigError: its file of certificates cannot be read.
         """
-        key = (origin, site.ca_file, site.proxy)
-        found = self._origins.get(key)
+        client_cert = site.client_cert if origin == site.origin else None  # who we are is nobody else's business
+        way = _Way(origin, site.ca_file, client_cert, site.proxy_to(origin))
+        found = self._origins.get(way)
         if found is None:
             pool = HTTPConnectionPool(self._reactor)
             pool.maxPersistentPerHost = IDLE_PER_ORIGIN
             pool.cachedConnectionTimeout = IDLE_SECONDS  # type: ignore[assignment]  # Twisted's default is whole
             losses = Losses()
-            found = self._origins[key] = OriginConnections(self._agent(origin, site, pool, losses), pool, losses)
-        self._origins.move_to_end(key)
+            found = self._origins[way] = OriginConnections(self._agent(way, pool, losses), pool, losses)
+        self._origins.move_to_end(way)
         return found
 
     def release(self, connections: OriginConnections) -> None:
@@ -95,28 +102,14 @@ class Connections:
         for key in [key for key, held in self._origins.items() if held.is_unused][: max(0, surplus)]:
             self._origins.pop(key).pool.closeCachedConnections()
 
-    def _agent(self, origin: Origin, site: UpstreamSite, pool: HTTPConnectionPool, losses: Losses) -> IAgent:
-        if site.proxy is not None and origin.scheme == "http":
-            proxy = _ProxyAddress(site.proxy)
-            endpoint = PromptEndpoint(
-                _host(self._reactor, proxy.host.encode(), proxy.port),
-                self._reactor,
-                self._connect_seconds,
-                losses,
-            )
-            return EncodingAgent(ProxyAgent(endpoint, self._reactor, pool), proxy.authorization)
-        policy = self._policy(site.ca_file)
-        factory = EndpointFactory(self._reactor, policy, self._connect_seconds, site.proxy, losses)
+    def _agent(self, way: _Way, pool: HTTPConnectionPool, losses: Losses) -> IAgent:
+        if way.proxy is not None and way.origin.scheme == "http":
+            hop = _host(self._reactor, way.proxy.host.encode(), way.proxy.port)
+            endpoint = PromptEndpoint(hop, self._reactor, self._connect_seconds, losses)
+            return EncodingAgent(ProxyAgent(endpoint, self._reactor, pool), _encoded(way.proxy.authorization))
+        policy = self._certificates.policy(way.ca_file, way.client_cert)
+        factory = EndpointFactory(self._reactor, policy, self._connect_seconds, way.proxy, losses)
         return EncodingAgent(Agent.usingEndpointFactory(self._reactor, factory, pool))
-
-    def _policy(self, ca_file: str | None) -> IPolicyForHTTPS:
-        if ca_file not in self._policies:
-            self._policies[ca_file] = (
-                BrowserLikePolicyForHTTPS(trustRootFromCertificates(_read_certificates(ca_file)))
-                if ca_file
-                else BrowserLikePolicyForHTTPS()
-            )
-        return self._policies[ca_file]
 
 
 @implementer(IAgentEndpointFactory)
@@ -124,12 +117,12 @@ class EndpointFactory:
     """How a host is reached: directly, or through a proxy's tunnel; with TLS for https."""
 
     def __init__(
-        self, reactor: Any, policy: IPolicyForHTTPS, connect_seconds: float, proxy: str | None, losses: Losses
+        self, reactor: Any, policy: IPolicyForHTTPS, connect_seconds: float, proxy: ProxyAddress | None, losses: Losses
     ) -> None:
         self._reactor = reactor
         self._policy = policy
         self._connect_seconds = connect_seconds
-        self._proxy = _ProxyAddress(proxy) if proxy else None
+        self._proxy = proxy
         self._losses = losses
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
@@ -139,7 +132,7 @@ class EndpointFactory:
             endpoint = _host(self._reactor, uri.host, uri.port)
         else:
             hop = _host(self._reactor, self._proxy.host.encode(), self._proxy.port)
-            endpoint = TunnelEndpoint(hop, uri.host, uri.port, self._proxy.authorization)
+            endpoint = TunnelEndpoint(hop, uri.host, uri.port, _encoded(self._proxy.authorization))
         if uri.scheme == b"https":
             endpoint = wrapClientTLS(self._policy.creatorForNetloc(uri.host, uri.port), endpoint)
         return PromptEndpoint(endpoint, self._reactor, self._connect_seconds, self._losses)
@@ -150,39 +143,5 @@ def _host(reactor: Any, host: bytes, port: int) -> HostnameEndpoint:
     return HostnameEndpoint(reactor, host, port, attemptDelay=ATTEMPT_SECONDS)
 
 
-class _ProxyAddress:
-    """A proxy's URL, taken apart.
-
-    Raises:
-        ConfigError: it is none that we can speak to.
-    """
-
-    def __init__(self, url: str) -> None:
-        try:
-            parts = urlsplit(url if "://" in url else f"http://{url}")
-            self.port = parts.port or 80
-        except ValueError:
-            parts = urlsplit("")
-        if parts.scheme != "http" or not parts.hostname:
-            raise ConfigError("the proxy of pip's configuration is not an http:// address; no other kind is spoken")
-        self.host = parts.hostname
-        self.authorization: bytes | None = None
-        if parts.username is not None:
-            pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-            self.authorization = b"Basic " + b64encode(pair.encode())
-
-
-def _read_certificates(path: str) -> list[Certificate]:
-    try:
-        text = Path(path).read_bytes()
-    except OSError as error:
-        raise ConfigError(f"the certificates in {path} cannot be read: {error.strerror}") from error
-    end = b"-----END CERTIFICATE-----"
-    begin = b"-----BEGIN CERTIFICATE-----"
-    blocks = [begin + block.split(begin, 1)[1] + end for block in text.split(end) if begin in block]
-    if not blocks:
-        raise ConfigError(f"there are no certificates in {path}; a file in PEM form is wanted")
-    try:
-        return [Certificate.loadPEM(block) for block in blocks]
-    except OpenSSLError as error:
-        raise ConfigError(f"there is something in {path} that is no certificate") from error
+def _encoded(authorization: str | None) -> bytes | None:
+    return authorization.encode("ascii") if authorization else None

@@ -7,10 +7,9 @@ not count). The total time of a body has a limit of its own.
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Callable
 from typing import Any, cast
-from urllib.parse import unquote, urljoin
+from urllib.parse import urljoin
 
 from attrs import define, evolve
 from treq.client import HTTPClient
@@ -27,6 +26,7 @@ from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
 
 from pipcache import __version__
 from pipcache.edges.agent import Connections
+from pipcache.edges.certificates import Certificates
 from pipcache.edges.endpoints import Losses
 from pipcache.rules.errors import (
     MalformedResponse,
@@ -67,10 +67,11 @@ class ClientTimeouts:
 class UpstreamClient:
     """Sends requests to upstreams and the file hosts that they link to."""
 
-    def __init__(self, reactor: Any, timeouts: ClientTimeouts) -> None:
+    def __init__(self, reactor: Any, timeouts: ClientTimeouts, certificates: Certificates | None = None) -> None:
         self._reactor = reactor
         self._timeouts = timeouts
-        self._connections = Connections(reactor, min(timeouts.silence_seconds, CONNECT_SECONDS))
+        connect_seconds = min(timeouts.silence_seconds, CONNECT_SECONDS)
+        self._connections = Connections(reactor, connect_seconds, certificates or Certificates())
         self._page_origins: set[Origin] = set()
 
     def allow_pages_from(self, sites: tuple[UpstreamSite, ...]) -> None:
@@ -315,10 +316,8 @@ def _headers(request: UpstreamRequest, origin: Origin) -> Headers:
         headers.setRawHeaders("Range", [request.byte_range])
     if request.if_range:
         headers.setRawHeaders("If-Range", [request.if_range])
-    if request.site.userinfo is not None and origin == request.site.origin:
-        user, _, password = request.site.userinfo.partition(":")
-        pair = f"{unquote(user)}:{unquote(password)}".encode()
-        headers.setRawHeaders("Authorization", ["Basic " + b64encode(pair).decode()])
+    if request.site.authorization is not None and origin == request.site.origin:
+        headers.setRawHeaders("Authorization", [request.site.authorization])
     return headers
 
 

@@ -22,8 +22,12 @@ PIP: Final = "pip:"
 LONGEST_SECONDS: Final = 100 * 365 * 86400  # so that now + any setting is still a date that RFC 3339 can write
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._-]+")
 _HOST: Final = re.compile(r"[A-Za-z0-9._:%-]+")
+_SIGNS: Final = re.compile(r"[!-~]+")
 _PATH: Final = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)*")
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LONGEST_SHOWN: Final = 120
+_DEEPEST_SHOWN: Final = 4
+_SECRET_KEYS: Final = frozenset({"auth", "password", "token"})
 
 
 @frozen
@@ -37,6 +41,8 @@ class Kind:
     parse: Callable[[object], object]
     is_number: bool = False
     """Whether text is converted to a number first where all there can be is text."""
+    is_secret: bool = False
+    """Whether nobody is to see it: not in an error, not in what Python shows of the settings."""
 
     def read(self, value: object, *, is_text: bool) -> object:
         """The setting that ``value`` says.
@@ -57,9 +63,22 @@ def show(value: object) -> str:
     """``value`` as an error message shows it: on one line, not too long, without credentials or a query."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    text = re.sub(r"//[^/@\s]*@", "//***@", repr(value))
-    text = re.sub(r"(://[^\s'\"]*)\?[^\s'\"]*", r"\1?***", text)
+    text = repr(_veiled(value))
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
+
+
+def _veiled(value: object, depth: int = 0) -> object:
+    """The value with stars for what may be a secret; YAML may hold itself, so not for ever down."""
+    if isinstance(value, str):
+        value = re.sub(r"^([a-z+.-]*://)?.*@", r"\1***@", value, flags=re.IGNORECASE | re.DOTALL)
+        return re.sub(r"(://[^\s'\"?]*)\?[^\s'\"]*", r"\1?***", value)
+    if depth == _DEEPEST_SHOWN and isinstance(value, dict | list | tuple):
+        return "..."
+    if isinstance(value, dict):
+        return {key: "***" if key in _SECRET_KEYS else _veiled(inner, depth + 1) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_veiled(inner, depth + 1) for inner in value]
+    return value
 
 
 def _to_number(text: str) -> int | float:
@@ -109,11 +128,24 @@ def _matching(pattern: re.Pattern[str]) -> Callable[[object], str]:
     return parse
 
 
-def _directory(value: object) -> str | None:
+def _place(value: object) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str) or not value.strip() or "\0" in value:
         raise ValueError("not a path")
+    return value
+
+
+def _username(value: object) -> str:
+    text = _line(value)
+    if not text or ":" in text:  # RFC 7617: what is before the first colon is the name
+        raise ValueError("not a user's name")
+    return text
+
+
+def _line(value: object) -> str:
+    if not isinstance(value, str) or re.search(r"[\x00-\x1f\x7f]", value):
+        raise ValueError("not one line of text")
     return value
 
 
@@ -162,7 +194,8 @@ DURATION: Final = Kind(
     "a duration", f"more than 0 {DURATION_HELP}, at most {format_duration(LONGEST_SECONDS)}", _duration
 )
 HOST: Final = Kind("an address", "a host name or an IP address, such as 0.0.0.0 or ::", _matching(_HOST))
-DIRECTORY: Final = Kind("a directory", "a path, or nothing for the default", _directory)
+DIRECTORY: Final = Kind("a directory", "a path, or nothing for the default", _place)
+FILE: Final = Kind("a file", "a path, or nothing", _place)
 SWITCH: Final = Kind("true or false", "true or false", _switch)
 _LEVELS: Final = ("debug", "info", "warn", "error")
 LEVEL: Final = Kind("a log level", ", ".join(_LEVELS), _choice(*_LEVELS))
@@ -174,3 +207,7 @@ URL: Final = Kind(
     lambda value: value if value == PIP else _http_url(value),
 )
 PATH_PREFIX: Final = Kind("a path prefix", "empty, or a path such as /pypi", _path)
+USERNAME: Final = Kind("a user's name", "text without colons, in quotes where it looks like a number", _username)
+PASSWORD: Final = Kind("a password", "one line of text, in quotes where it looks like a number", _line, is_secret=True)
+TOKEN: Final = Kind("a token", "letters, digits and signs of ASCII without blanks", _matching(_SIGNS), is_secret=True)
+VARIABLE: Final = Kind("a variable", "the name of an environment variable", _matching(_VARIABLE))

@@ -107,6 +107,7 @@ def parse_yaml(text: str, source: str) -> object:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark else ""
         problem = " ".join(str(error.problem or error.context).split())
+        problem = re.sub(r"\b(alias|tag) '.*'", r"\1", problem)  # a password without quotes may look like one
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         # ValueError: a date that no calendar has, a number of too many digits
         line, problem = "", " ".join(str(error).split())
@@ -129,8 +130,10 @@ def flatten(of: type, path: str, value: object, source: str) -> Iterator[tuple[s
     if value is None:  # a section's name with all its keys commented out
         return
     if not isinstance(value, Mapping):
+        has_secrets = any(node.kind and node.kind.is_secret for _, node in schema.nodes(of))
+        shown = "***" if has_secrets else show(value)
         raise ConfigError(
-            f"{path}: {show(value)} is not a section; allowed: a mapping with the keys {_names(of)} (from {source})"
+            f"{path}: {shown} is not a section; allowed: a mapping with the keys {_names(of)} (from {source})"
         )
     known = {node.key: node for _, node in schema.nodes(of)}
     for key, inner in value.items():
@@ -163,4 +166,6 @@ def read_value(path: str, kind: Kind, given: Given) -> object:
     try:
         return kind.read(given.value, is_text=given.is_text)
     except (ValueError, OverflowError):
+        if kind.is_secret:
+            raise ConfigError(f"{path}: not {kind.noun}; allowed: {kind.allowed} (from {given.origin})") from None
         raise bad_value(path, given, kind.noun, kind.allowed) from None

@@ -5,6 +5,8 @@ A):
 
 - An upstream has one address. A later layer's ``index_url`` replaces an earlier one's ``url`` and
   ``path_prefix``, and a later ``url`` an earlier ``index_url``; both in one layer are an error.
+  Who we are goes with the address: ``auth`` and ``client_cert`` of an earlier layer are not for a later address.
+- Who we are is said in one way: a user and a password, a token, netrc, or in the address.
 - Who gives ``primary`` or ``fallback`` an address describes an upstream of his own: what is not given is
   empty, and the name is made from the host. Without an address, what is given changes the default upstream.
   Given as null or `{}`, there is none.
@@ -16,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 from urllib.parse import urlsplit
 
 import attrs
@@ -26,10 +28,18 @@ from pipcache.rules import settings as schema
 from pipcache.rules.errors import ConfigError
 from pipcache.rules.kinds import URL
 from pipcache.rules.layers import Given, Layer, bad_value, flatten, parse_yaml, read_value
-from pipcache.rules.settings import DEFAULT_FALLBACK, DEFAULT_MORE, DEFAULT_PRIMARY, Settings, Upstream
+from pipcache.rules.settings import DEFAULT_FALLBACK, DEFAULT_MORE, DEFAULT_PRIMARY, Auth, Settings, Upstream
 
-# What a new address makes void when an earlier layer gave it
-_REPLACED_BY: Final = {"url": ("index_url",), "index_url": ("url", "path_prefix")}
+_PASSWORDS: Final = ("auth.password", "auth.password_env", "auth.password_file")
+_TOKENS: Final = ("auth.token", "auth.token_env", "auth.token_file")
+_WHO: Final = ("auth.username", *_PASSWORDS, *_TOKENS, "auth.netrc", "client_cert")
+# What a key makes void when an earlier layer gave it
+_REPLACED_BY: Final = {
+    "url": ("index_url", *_WHO),
+    "index_url": ("url", "path_prefix", *_WHO),
+    **dict.fromkeys(_PASSWORDS, _PASSWORDS),
+    **dict.fromkeys(_TOKENS, _TOKENS),
+}
 _PRIMARY: Final = "upstream.primary"
 _FALLBACK: Final = "upstream.fallback"
 _MORE: Final = "upstream.more"
@@ -44,13 +54,13 @@ def build_settings(layers: Iterable[Layer]) -> Settings:
     """
     layers = tuple(layers)
     merged = {path: given for layer in layers for path, given in layer.items()}
-    settings: Settings = _section(Settings, "", merged)
+    settings = Settings(**_values(Settings, "", merged))
     _check_watermark(settings, merged)
     return attrs.evolve(settings, upstream=attrs.evolve(settings.upstream, **_upstreams(layers)))
 
 
-def _section(of: type[Any], prefix: str, merged: Layer) -> Any:
-    """The section ``of`` from the values at its paths; upstreams stay at their defaults."""
+def _values(of: type[Any], prefix: str, merged: Layer) -> dict[str, Any]:
+    """What is given for the attributes of ``of`` at its paths; upstreams stay at their defaults."""
     values: dict[str, object] = {}
     for attribute, node in schema.nodes(of):
         path = f"{prefix}{node.key}"
@@ -58,8 +68,8 @@ def _section(of: type[Any], prefix: str, merged: Layer) -> Any:
             if path in merged:
                 values[attribute] = read_value(path, node.kind, merged[path])
         elif node.section is not None and node.section is not Upstream:
-            values[attribute] = _section(node.section, f"{path}.", merged)
-    return of(**values)
+            values[attribute] = node.section(**_values(node.section, f"{path}.", merged))
+    return values
 
 
 def _check_watermark(settings: Settings, merged: Layer) -> None:
@@ -120,9 +130,7 @@ def _one(path: str, layers: tuple[Layer, ...], default: Upstream | None) -> _Dra
     """The upstream at ``path``: as given over ``default``; None where there is none."""
     fields: dict[str, Given] = {}
     for layer in layers:
-        here = {
-            node.key: layer[f"{path}.{node.key}"] for _, node in schema.nodes(Upstream) if f"{path}.{node.key}" in layer
-        }
+        here = {key: layer[f"{path}.{key}"] for key, _ in schema.keys(Upstream) if f"{path}.{key}" in layer}
         if path in layer:  # given as nothing
             fields, default = {}, None
         void = {old for key in here for old in _REPLACED_BY.get(key, ())} - here.keys()
@@ -154,11 +162,8 @@ def _listed(given: Given) -> list[_Draft]:
 
 def _draft(path: str, fields: Mapping[str, Given], default: Upstream | None) -> _Draft:
     """The upstream that the fields describe; without an address, ``default`` with the fields changed."""
-    values: dict[str, Any] = {
-        attribute: read_value(f"{path}.{node.key}", node.kind, fields[node.key])
-        for attribute, node in schema.nodes(Upstream)
-        if node.key in fields and node.kind is not None
-    }
+    values = _values(Upstream, f"{path}.", {f"{path}.{key}": given for key, given in fields.items()})
+    _check_auth(path, values, fields)
     if "url" in values and "index_url" in values:
         raise bad_value(f"{path}.index_url", fields["index_url"], "an address beside url", "one of the two")
     if "url" not in values and "index_url" not in values:
@@ -179,6 +184,37 @@ def _draft(path: str, fields: Mapping[str, Given], default: Upstream | None) -> 
             path_prefix=f"{address.path}{upstream.path_prefix}",
         )
     return _Draft(path, upstream, fields)
+
+
+def _check_auth(path: str, values: Mapping[str, Any], fields: Mapping[str, Given]) -> None:
+    """Refuse what says who we are in two ways, or by halves.
+
+    Raises:
+        ConfigError: that is so; the operator's fault. No secret is in it.
+    """
+
+    def refuse(key: str, trouble: str, allowed: str) -> NoReturn:
+        raise ConfigError(f"{path}.{key}: {trouble}; allowed: {allowed} (from {fields[key].origin})")
+
+    auth = values["auth"]
+    passwords, tokens = ([key for key in keys if _is_given(auth, key)] for keys in (_PASSWORDS, _TOKENS))
+    for found in (passwords, tokens):
+        if len(found) > 1:
+            refuse(found[1], f"set beside {found[0]}", "one of the two")
+    ways = [*(["auth.username"] if auth.username else passwords), *tokens, *(["auth.netrc"] if auth.netrc else [])]
+    if len(ways) > 1:
+        refuse(ways[1], f"set beside {ways[0]}", "a username with a password, a token, or netrc")
+    if auth.username and not passwords:
+        refuse("auth.username", "set without a password", f"one of {', '.join(_PASSWORDS)} beside it")
+    if passwords and not auth.username:
+        refuse(passwords[0], "set without auth.username", "both")
+    address = next((key for key in ("url", "index_url") if "@" in urlsplit(values.get(key) or "").netloc), None)
+    if ways and address:
+        refuse(ways[0], f"set beside a user in {address}", "one of the two")
+
+
+def _is_given(auth: Auth, key: str) -> bool:
+    return getattr(auth, key.removeprefix("auth.")) is not None
 
 
 def _give_names(drafts: list[_Draft]) -> None:

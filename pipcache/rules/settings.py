@@ -37,7 +37,8 @@ class Node:
 
 def key(kind: Kind, default: T, name: str = "") -> T:
     """An attribute that is one key of the file; ``name`` where the key is not called like the attribute."""
-    return attrs.field(default=default, metadata={_NODE: Node(name, kind)})
+    shown = False if kind.is_secret else kinds.show if kind in (kinds.URL, kinds.INDEX_URL) else True
+    return attrs.field(default=default, metadata={_NODE: Node(name, kind)}, repr=shown)
 
 
 def section(of: type, default: T) -> T:
@@ -88,6 +89,23 @@ class CacheSettings:
 
 
 @frozen
+class Auth:
+    """Who we are at an upstream: a user with a password, a token, or what netrc says; one of them, or nobody.
+
+    A password and a token are given as they are, by the variable that holds them, or by the file.
+    """
+
+    username: str | None = key(kinds.USERNAME, None)
+    password: str | None = key(kinds.PASSWORD, None)
+    password_env: str | None = key(kinds.VARIABLE, None)
+    password_file: str | None = key(kinds.FILE, None)
+    token: str | None = key(kinds.TOKEN, None)
+    token_env: str | None = key(kinds.VARIABLE, None)
+    token_file: str | None = key(kinds.FILE, None)
+    netrc: bool = key(kinds.SWITCH, False)
+
+
+@frozen
 class Upstream:
     """One mirror: exactly one of ``url`` and ``index_url`` is set, neither ends with a slash.
 
@@ -100,6 +118,9 @@ class Upstream:
     path_prefix: str = key(kinds.PATH_PREFIX, "")
     index_url: str | None = key(kinds.INDEX_URL, None)
     trusted: bool = key(kinds.SWITCH, True)
+    ca_file: str | None = key(kinds.FILE, None)
+    client_cert: str | None = key(kinds.FILE, None)
+    auth: Auth = section(Auth, Auth())
 
     @property
     def is_pip(self) -> bool:
@@ -125,7 +146,14 @@ class UpstreamSettings:
     @property
     def in_order(self) -> tuple[Upstream, ...]:
         """All upstreams, in the order in which they are tried."""
-        return tuple(one for one in (self.primary, self.fallback) if one) + self.more
+        return tuple(upstream for _, upstream in self.by_path)
+
+    @property
+    def by_path(self) -> tuple[tuple[str, Upstream], ...]:
+        """All upstreams in that order, each with the path of its settings."""
+        first = (("upstream.primary", self.primary), ("upstream.fallback", self.fallback))
+        more = ((f"upstream.more[{position}]", one) for position, one in enumerate(self.more))
+        return (*((path, one) for path, one in first if one), *more)
 
 
 @frozen

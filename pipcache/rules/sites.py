@@ -9,11 +9,15 @@ from __future__ import annotations
 from typing import Protocol
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
-from attrs import frozen
+from attrs import field, frozen
 
+from pipcache.rules.credentials import of_userinfo
 from pipcache.rules.errors import UpstreamError
+from pipcache.rules.proxies import Proxies, ProxyAddress
 
+PIPS_PROXY = "the proxy of pip's configuration"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_NO_PROXIES = Proxies()
 
 
 @frozen
@@ -39,18 +43,21 @@ class Origin:
 
 @frozen
 class UpstreamSite:
-    """One configured upstream, as its addresses say. URLs carry no credentials; those are in ``userinfo``.
+    """One configured upstream: where its things lie, how it is reached, and who we are there.
 
-    ``index_url`` ends in a slash, ``root`` does not. ``ca_file`` and ``proxy`` are what pip is set up with, for the
-    upstream that is pip's own index, and None for the others. Pages are taken from trusted upstreams only.
+    ``index_url`` ends in a slash, ``root`` does not. No URL carries credentials: ``authorization`` is the value of the
+    field that its own origin gets, and nobody else. ``ca_file`` names the certificates to believe instead of the
+    system's, here and at the hosts that it links to; ``client_cert`` the certificate and key that its own origin is
+    shown. Pages are taken from trusted upstreams only.
     """
 
     name: str
     index_url: str
     root: str | None
-    userinfo: str | None = None
+    authorization: str | None = field(default=None, repr=False)
     ca_file: str | None = None
-    proxy: str | None = None
+    client_cert: str | None = None
+    proxies: Proxies = _NO_PROXIES
     is_trusted: bool = True
 
     @classmethod
@@ -58,17 +65,22 @@ class UpstreamSite:
         """An upstream whose index is at ``url`` + ``path_prefix`` + ``/simple/``."""
         clean, userinfo = without_userinfo(url)
         root = clean.rstrip("/") + path_prefix.rstrip("/")
-        return cls(name, f"{root}/simple/", root, userinfo)
+        return cls(name, f"{root}/simple/", root, _authorization(userinfo))
 
     @classmethod
     def from_index(
         cls, name: str, index_url: str, ca_file: str | None = None, proxy: str | None = None
     ) -> UpstreamSite:
-        """An upstream whose pages lie under ``index_url``, wherever that is."""
+        """An upstream whose pages lie under ``index_url``, wherever that is, with what pip is set up with.
+
+        Raises:
+            ConfigError: ``proxy`` is no address of a proxy.
+        """
         clean, userinfo = without_userinfo(index_url)
         clean = clean.rstrip("/")
         root = clean.removesuffix("/simple") if urlsplit(clean).path.endswith("/simple") else None
-        return cls(name, clean + "/", root, userinfo, ca_file, proxy)
+        proxies = Proxies.always(ProxyAddress.of(proxy, PIPS_PROXY)) if proxy else _NO_PROXIES
+        return cls(name, clean + "/", root, _authorization(userinfo), ca_file, proxies=proxies)
 
     @property
     def origin(self) -> Origin:
@@ -84,6 +96,10 @@ class UpstreamSite:
         if self.root is None:
             return None
         return self.root + path + (f"?{query}" if query else "")
+
+    def proxy_to(self, origin: Origin) -> ProxyAddress | None:
+        """The proxy through which this upstream's things on ``origin`` are fetched; None: directly."""
+        return self.proxies.to(origin.scheme, origin.host, origin.port)
 
     def has(self, url: str) -> bool:
         """Whether ``url`` is on this upstream's host and port."""
@@ -104,6 +120,10 @@ def without_userinfo(url: str) -> tuple[str, str | None]:
     parts: SplitResult = urlsplit(url)
     userinfo, at, host = parts.netloc.rpartition("@")
     return (urlunsplit(parts._replace(netloc=host)), userinfo) if at else (url, None)
+
+
+def _authorization(userinfo: str | None) -> str | None:
+    return None if userinfo is None else of_userinfo(userinfo)
 
 
 @frozen

@@ -15,6 +15,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
 from pipcache import __version__
+from pipcache.edges.certificates import Certificates
 from pipcache.edges.client import ClientTimeouts, UpstreamClient
 from pipcache.edges.disk import DiskStore
 from pipcache.edges.files import Files
@@ -47,6 +48,7 @@ class Program:
     janitor: Janitor
     scrub: Scrub
     upstreams: Upstreams
+    certificates: Certificates
     client: UpstreamClient
     root: Root
     site: PipcacheSite
@@ -75,17 +77,19 @@ def assemble(
     janitor = Janitor(store, catalog, limits, reactor, time.time, events)
     holdings = Holdings(store, catalog, limits, ttls, time.time, events, janitor.nudge, in_thread)
     timeouts = ClientTimeouts(settings.upstream.timeout_seconds, settings.upstream.large_file_timeout_seconds)
-    client = UpstreamClient(reactor, timeouts)
+    certificates = Certificates()
+    client = UpstreamClient(reactor, timeouts, certificates)
     upstreams = Upstreams(client, reactor, events)
     cache = Cache.of(holdings, upstreams, reactor, in_thread, secrets.token_hex, events)
     report = _Report(catalog, upstreams, settings, reactor, events)
     root = Root(cache, reactor, events, report.now)
     scrub = Scrub(store, catalog, reactor, events, settings.cache.scrub_interval_seconds)
-    return Program(pool, store, holdings, janitor, scrub, upstreams, client, root, PipcacheSite(root))
+    site = PipcacheSite(root)
+    return Program(pool, store, holdings, janitor, scrub, upstreams, certificates, client, root, site)
 
 
 def site_of(upstream: Upstream) -> UpstreamSite:
-    """A configured upstream's addresses; not for one that stands for pip's index."""
+    """Where a configured upstream's things lie; not for one that stands for pip's index."""
     if upstream.index_url is not None:
         site = UpstreamSite.from_index(upstream.name, upstream.index_url)
     else:

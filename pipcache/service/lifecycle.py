@@ -1,8 +1,8 @@
 """The program's life: how it starts and how it stops, in phases.
 
-Start. Listen first: a start that cannot listen touches nothing, and ends in one line. Then requests are answered at once,
-while the directory is counted and pip is asked for its index. A cache directory that cannot be used is said in words,
-and everything is served from upstream.
+Start. Read certificates and secrets, then listen: a start that cannot touches nothing, and ends in one line. Then
+requests are answered at once, while the directory is counted and pip is asked for its index. A cache directory that
+cannot be used is said in words, and everything is served from upstream.
 
 Stop. No new connections; transfers in progress get ``DRAIN_SECONDS``; last uses are written; pools and threads end.
 """
@@ -13,7 +13,6 @@ import os
 from threading import Thread
 from typing import Any, cast
 
-from attrs import evolve
 from twisted.application.service import Service
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
@@ -29,8 +28,9 @@ from pipcache.edges.pip_index import PipIndex, discover_pip_index, local_address
 from pipcache.rules.errors import ConfigError, StorageError
 from pipcache.rules.settings import Upstream
 from pipcache.rules.sites import UpstreamSite
-from pipcache.service.assemble import Program, assemble, site_of
+from pipcache.service.assemble import Program, assemble
 from pipcache.service.configuration import Configuration, choose_cache_dir
+from pipcache.service.reach import Reach
 
 DRAIN_SECONDS = 10.0
 SWEEP_SECONDS = 30.0
@@ -55,18 +55,24 @@ class PipcacheService(Service):
         self._cache_dir, self._cache_dir_reason = choose_cache_dir(self._settings.cache.dir)
         self._events = LoggedEvents(self._log)
         self._program: Program = assemble(self._settings, self._cache_dir, reactor, self._events)
+        self._reach: Reach | None = None
         self._scanning: Deferred[None] | None = None
         self._next_scan: IDelayedCall | None = None
         self._sweeping = LoopingCall(self._program.janitor.nudge)
         self._sweeping.clock = reactor
 
     def privilegedStartService(self) -> None:
-        """Listen, before privileges are given up.
+        """Read keys and passwords, then listen, before privileges are given up.
 
         Raises:
-            SystemExit: the address cannot be listened on; the message is the one line that says so.
+            SystemExit: a file, variable or proxy is of no use, or the address cannot be listened on; the message is
+                the one line that says so.
         """
         super().privilegedStartService()  # type: ignore[no-untyped-call]
+        try:
+            self._reach = Reach(self._settings.upstream, os.environ, self._program.certificates)
+        except ConfigError as error:
+            raise SystemExit(f"pipcache: {error}") from None
         host, port = self._settings.server.host, self._settings.server.port
         escaped = host.replace(":", "\\:")
         endpoint = serverFromString(self._reactor, f"tcp:{port}:interface={escaped}:backlog={BACKLOG}")
@@ -163,11 +169,12 @@ class PipcacheService(Service):
 
     async def _find_upstreams(self) -> None:
         """Say which upstreams there are; pip is asked for its index in a thread, as that takes a while."""
+        assert self._reach is not None
         sites: list[UpstreamSite] = []
         pip_index: PipIndex | None = None
         upstreams = self._settings.upstream.in_order
         if any(upstream.is_pip for upstream in upstreams):
-            others = tuple(site_of(upstream) for upstream in upstreams if not upstream.is_pip)
+            others = tuple(self._reach.site(upstream) for upstream in upstreams if not upstream.is_pip)
             if others:
                 timer = self._reactor.callLater(PIP_SECONDS, self._program.upstreams.now_known, others)
             try:
@@ -177,17 +184,25 @@ class PipcacheService(Service):
             if others and timer.active():
                 timer.cancel()
         for upstream in upstreams:
-            site = _site_of_pip(upstream, pip_index) if upstream.is_pip else site_of(upstream)
-            if site is None:
+            site = self._site_of_pip(upstream, pip_index) if upstream.is_pip else self._reach.site(upstream)
+            if site is not None:
+                sites.append(site)
+            elif pip_index is None:
                 self._log.warn(
                     "upstream {name} is left out: there is no pip here that says which index it uses, "
                     "and neither PIP_INDEX_URL nor UV_DEFAULT_INDEX is set",
                     name=upstream.name,
                 )
-            else:
-                sites.append(site)
         self._log.info("upstreams, in order: {names}", names=", ".join(site.name for site in sites) or "none")
         self._program.upstreams.now_known(tuple(sites))
+
+    def _site_of_pip(self, upstream: Upstream, found: PipIndex | None) -> UpstreamSite | None:
+        assert self._reach is not None
+        try:
+            return None if found is None else self._reach.site_of_pip(upstream, found)
+        except ConfigError as error:
+            self._log.warn("upstream {name} is left out: {error}", name=upstream.name, error=str(error))
+            return None
 
     def _asked_pip(self) -> Deferred[PipIndex | None]:
         """What pip says, asked in a thread of its own: nobody waits for it at a stop, however long pip takes."""
@@ -209,13 +224,6 @@ class PipcacheService(Service):
         port = cast(IPv4Address, self.port.getHost()).port
         own = local_addresses(port, self._settings.server.host)
         return discover_pip_index(own, os.environ)
-
-
-def _site_of_pip(upstream: Upstream, found: PipIndex | None) -> UpstreamSite | None:
-    if found is None:
-        return None
-    site = UpstreamSite.from_index(upstream.name, found.index_url, found.cert, found.proxy)
-    return evolve(site, is_trusted=upstream.trusted)
 
 
 def _as_deferred(result: Any) -> Deferred[Any]:

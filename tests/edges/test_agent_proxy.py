@@ -7,7 +7,7 @@ from base64 import b64encode
 import pytest
 from twisted.logger import globalLogPublisher
 
-from pipcache.rules.errors import ConfigError, UpstreamTimeout, UpstreamUnavailable
+from pipcache.rules.errors import UpstreamTimeout, UpstreamUnavailable
 from pipcache.rules.sites import UpstreamSite
 from tests.edges.scene import Scene, bounded
 from tests.fakes.proxy import FakeProxy
@@ -178,16 +178,3 @@ async def test_a_site_without_a_proxy_goes_straight():
         assert received.body == b"from the proxy"
         _, received = await scene.fetch("/a")
         assert received.body == BODY
-
-
-@pytest.mark.parametrize(
-    "proxy", ["socks5://127.0.0.1:1", "https://127.0.0.1:1", "http://:1", "http://x:y", "http://[x"]
-)
-@pytest.mark.parametrize("scheme", ["http", "https"])
-@bounded
-async def test_a_proxy_that_is_none(proxy, scheme):
-    """A proxy of a kind that is not spoken, or of no address at all, is said in words."""
-    async with Scene() as scene:
-        site = UpstreamSite.from_index("pip", f"{scheme}://127.0.0.1:1/simple/", proxy=proxy)
-        with pytest.raises(ConfigError, match="proxy"):
-            await scene.send(f"{scheme}://127.0.0.1:1/a", site)

@@ -24,7 +24,8 @@ from pipcache.edges.logs import LoggedEvents, new_logger
 from pipcache.rules.key import CacheKey
 from pipcache.rules.routes import parse_target
 from pipcache.rules.settings import CacheSettings, Settings, Upstream, UpstreamSettings
-from pipcache.service.assemble import Program, assemble, site_of
+from pipcache.service.assemble import Program, assemble
+from pipcache.service.reach import Reach
 from tests.fakes.client import Answer, Client
 from tests.fakes.upstream import FakeUpstream
 
@@ -80,7 +81,8 @@ class Proxy:
         self.program.store.prepare()
         self._listening = reactor.listenTCP(0, self.program.site, interface="127.0.0.1")  # type: ignore[attr-defined]
         self.port = self._listening.getHost().port
-        self.program.upstreams.now_known(tuple(site_of(upstream) for upstream in self.sites))
+        reach = Reach(self.settings.upstream, {}, self.program.certificates)
+        self.program.upstreams.now_known(tuple(reach.site(upstream) for upstream in self.sites))
         if scan:
             await self.program.janitor.scan()
 

@@ -40,6 +40,30 @@ def test_without_anything_said_the_defaults_hold() -> None:
     assert settings.log.level == "info"
 
 
+WAYS_IN = {
+    "trusted": ("false", lambda u: u.trusted, False),
+    "ca_file": ("/etc/ca.pem", lambda u: u.ca_file, "/etc/ca.pem"),
+    "client_cert": ("~/me.pem", lambda u: u.client_cert, "~/me.pem"),
+    "auth.username": ("me", lambda u: u.auth.username, "me"),
+    "auth.password": ("1234", lambda u: u.auth.password, "1234"),
+    "auth.password_env": ("CORP_PASSWORD", lambda u: u.auth.password_env, "CORP_PASSWORD"),
+    "auth.password_file": ("/run/secret", lambda u: u.auth.password_file, "/run/secret"),
+    "auth.token": ("t0k+/=", lambda u: u.auth.token, "t0k+/="),
+    "auth.token_env": ("CORP_TOKEN", lambda u: u.auth.token_env, "CORP_TOKEN"),
+    "auth.token_file": ("/run/secret", lambda u: u.auth.token_file, "/run/secret"),
+    "auth.netrc": ("true", lambda u: u.auth.netrc, True),
+}
+"""What primary and fallback have alike."""
+
+BESIDE = {
+    "trusted": {"PIPCACHE_UPSTREAM_MORE": "[{url: 'http://b.example'}]"},  # somebody must be trusted
+    "auth.username": {"AUTH_PASSWORD": "x"},
+    "auth.password": {"AUTH_USERNAME": "x"},
+    "auth.password_env": {"AUTH_USERNAME": "x"},
+    "auth.password_file": {"AUTH_USERNAME": "x"},
+}
+"""What must be set with a key for it to be allowed."""
+
 VALUES = {
     "server.port": ("9000", lambda s: s.server.port, 9000),
     "server.host": ("::", lambda s: s.server.host, "::"),
@@ -60,7 +84,6 @@ VALUES = {
         lambda s: s.upstream.primary.index_url,
         "http://a.example/+simple",
     ),
-    "upstream.primary.trusted": ("false", lambda s: s.upstream.primary.trusted, False),
     "upstream.fallback.name": ("corp", lambda s: s.upstream.fallback.name, "corp"),
     "upstream.fallback.url": ("http://b.example", lambda s: s.upstream.fallback.url, "http://b.example"),
     "upstream.fallback.path_prefix": ("root", lambda s: s.upstream.fallback.path_prefix, "/root"),
@@ -69,7 +92,6 @@ VALUES = {
         lambda s: s.upstream.fallback.index_url,
         "http://b.example/simple",
     ),
-    "upstream.fallback.trusted": ("false", lambda s: s.upstream.fallback.trusted, False),
     "upstream.more": (
         "[{name: a, url: 'http://a.example'}, {url: 'pip:'}]",
         lambda s: s.upstream.more,
@@ -79,6 +101,13 @@ VALUES = {
     "upstream.large_file_timeout": ("1h", lambda s: s.upstream.large_file_timeout_seconds, 3600.0),
     "log.level": ("DEBUG", lambda s: s.log.level, "debug"),
 }
+for which in ("primary", "fallback"):
+    for end, (text, read, expected) in WAYS_IN.items():
+        VALUES[f"upstream.{which}.{end}"] = (
+            text,
+            lambda s, which=which, read=read: read(getattr(s.upstream, which)),
+            expected,
+        )
 
 
 @pytest.mark.parametrize("path", KEYS)
@@ -86,8 +115,9 @@ def test_each_key_is_read_from_its_variable(path: str) -> None:
     """`PIPCACHE_` and the path in capitals, with underscores for dots, sets the key at that path."""
     text, read, expected = VALUES[path]
     environ = {"PIPCACHE_" + path.upper().replace(".", "_"): text}
-    if path == "upstream.primary.trusted":  # somebody must be trusted
-        environ["PIPCACHE_UPSTREAM_FALLBACK_URL"] = "http://b.example"
+    upstream, _, end = path.removeprefix("upstream.").partition(".")
+    for name, value in BESIDE.get(end, {}).items():
+        environ[name if name.startswith("PIPCACHE_") else f"PIPCACHE_UPSTREAM_{upstream.upper()}_{name}"] = value
     layer, warnings = from_environment(environ)
     assert read(build_settings([layer])) == expected
     assert warnings == []
@@ -115,7 +145,9 @@ def test_the_example_file_shows_the_defaults() -> None:
     text = re.sub(r"(?m)^( *)#(?=\S)", r"\1", EXAMPLE.read_text(encoding="utf-8"))
     layer = dict(from_mapping(load_yaml(text, "the example"), "the example"))
     assert layer.pop("cache.dir").value == "/cache"
-    assert layer.keys() | {"cache.dir"} == {path for path in KEYS if not path.endswith(".index_url")}
+    ways_in = [f".{end}" for end in WAYS_IN if end != "trusted"]  # which have no default but nothing
+    expected = {path for path in KEYS if not path.endswith((".index_url", *ways_in))}
+    assert layer.keys() | {"cache.dir"} == expected
     assert build_settings([layer]) == Settings()
 
 

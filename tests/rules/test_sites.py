@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+
 import pytest
 
+from pipcache.rules.proxies import ProxyAddress
 from pipcache.rules.sites import Origin, UpstreamSite, without_secrets
 
 
@@ -46,7 +49,7 @@ def test_what_has_no_origin_is_refused(url: str) -> None:
 def test_an_upstream_of_root_and_prefix(url: str, prefix: str, root: str) -> None:
     """Pages lie under its ``/simple/``, everything else under the root, slashes at the end or not."""
     site = UpstreamSite.from_root("one", url, prefix)
-    assert (site.root, site.index_url, site.userinfo) == (root, f"{root}/simple/", None)
+    assert (site.root, site.index_url, site.authorization) == (root, f"{root}/simple/", None)
     assert site.page_url("/simple/") == f"{root}/simple/"
     assert site.page_url("/simple/a-b/") == f"{root}/simple/a-b/"
     assert site.url("/packages/aa/a%2B1.whl") == f"{root}/packages/aa/a%2B1.whl"
@@ -80,12 +83,13 @@ def test_an_upstream_of_an_index(url: str, index_url: str, root: str | None) -> 
 
 
 def test_credentials_are_taken_out_of_addresses() -> None:
-    """They are in ``userinfo`` as they were written, and in no URL that the site gives."""
+    """They become the field that is sent, and are in no URL that the site gives, nor in what Python shows of it."""
     for site in (
         UpstreamSite.from_root("one", "https://user:p%40ss@one.example/", "/pypi"),
         UpstreamSite.from_index("one", "https://user:p%40ss@one.example/pypi/simple/"),
     ):
-        assert site.userinfo == "user:p%40ss"
+        assert site.authorization == "Basic " + b64encode(b"user:p@ss").decode()
+        assert site.authorization not in repr(site)
         assert site.index_url == "https://one.example/pypi/simple/"
         assert site.root == "https://one.example/pypi"
         assert site.origin == Origin("https", "one.example", 443)
@@ -94,7 +98,7 @@ def test_credentials_are_taken_out_of_addresses() -> None:
 def test_what_pip_is_set_up_with_is_kept() -> None:
     """The certificates and the proxy of pip's own index."""
     site = UpstreamSite.from_index("pip", "https://one.example/simple/", "/etc/ca.pem", "http://proxy:3128")
-    assert (site.ca_file, site.proxy) == ("/etc/ca.pem", "http://proxy:3128")
+    assert (site.ca_file, site.proxy_to(Origin("http", "h", 80))) == ("/etc/ca.pem", ProxyAddress("proxy", 3128))
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,9 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path / "cwd")
     for variable in ("SERVER_PORT", "SERVER_HOST", "CACHE_DIR", "LOG_LEVEL"):
         monkeypatch.delenv(f"PIPCACHE_{variable}", raising=False)
+    for variable in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+        monkeypatch.delenv(variable.lower(), raising=False)
     (tmp_path / "cwd" / "pipcache.yaml").write_text(UPSTREAM)
     return tmp_path
 

@@ -2,7 +2,7 @@
 
 Everything here blocks, with a time limit: system tests do not use the reactor. A process is ended by the
 object that started it, by its id, whatever the test did. Nothing of this machine's settings reaches the
-processes: the variables of pip, uv, pipcache and of HTTP proxies are taken out of their environment.
+processes: the variables of pip, uv, pipcache, of HTTP proxies and of certificates are taken out of their environment.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TOP = Path(__file__).resolve().parents[2]
 """The folder of the repository."""
 
 _SCRIPTS = Path(sys.executable).parent
-_SCRUBBED = ("PIP_", "UV_", "PIPCACHE_", "PYTHON", "VIRTUAL_ENV")
+_SCRUBBED = ("PIP_", "UV_", "PIPCACHE_", "PYTHON", "VIRTUAL_ENV", "REQUESTS_CA_BUNDLE", "SSL_CERT_", "NETRC")
 
 
 def scrubbed_environment(**more: str) -> dict[str, str]:
