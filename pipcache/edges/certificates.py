@@ -60,7 +60,7 @@ class Certificates:
                 )
                 # with a password, though it has none: else OpenSSL asks the terminal for that of an encrypted key
                 identity = _Identity(crypto.load_privatekey(crypto.FILETYPE_PEM, text, b""), chain)
-                optionsForClientTLS("localhost", extraCertificateOptions=identity.options())
+                identity.check()
             except (crypto.Error, SSL.Error, ValueError, IndexError):
                 raise ConfigError(f"{path} holds no certificate with its key; allowed: {_IDENTITY}") from None
             self._identities[path] = identity
@@ -80,6 +80,18 @@ class _Identity:
 
     key: crypto.PKey
     chain: tuple[crypto.X509, ...]
+
+    def check(self) -> None:
+        """Find out whether key and certificate are a pair, which Twisted does for each connection only.
+
+        Raises:
+            SSL.Error: they are none.
+            IndexError: there is no certificate.
+        """
+        context = SSL.Context(SSL.TLS_METHOD)
+        context.use_certificate(self.chain[0])
+        context.use_privatekey(self.key)
+        context.check_privatekey()
 
     def options(self) -> dict[str, Any]:
         """What Twisted is told of it; a new mapping each time, as Twisted adds to it."""

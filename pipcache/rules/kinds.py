@@ -70,7 +70,7 @@ def show(value: object) -> str:
 def _veiled(value: object, depth: int = 0) -> object:
     """The value with stars for what may be a secret; YAML may hold itself, so not for ever down."""
     if isinstance(value, str):
-        value = re.sub(r"^([a-z+.-]*://)?.*@", r"\1***@", value, flags=re.IGNORECASE | re.DOTALL)
+        value = re.sub(r"^([a-z0-9+.-]*://)?.*@", r"\1***@", value, flags=re.IGNORECASE | re.DOTALL)
         return re.sub(r"(://[^\s'\"?]*)\?[^\s'\"]*", r"\1?***", value)
     if depth == _DEEPEST_SHOWN and isinstance(value, dict | list | tuple):
         return "..."

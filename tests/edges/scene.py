@@ -170,3 +170,11 @@ class Scene:
         with pytest.raises(UpstreamError) as caught:
             await self.send(where, site, **options)
         return caught.value
+
+    async def send_or_error(self, where: str, site: UpstreamSite) -> UpstreamError | None:
+        """Send a request and take its body; how it failed, whether before a response or in it. None: it did not."""
+        try:
+            _, received = await self.fetch(where, site)
+        except UpstreamError as error:
+            return error
+        return received.error

@@ -5,9 +5,11 @@ from __future__ import annotations
 from base64 import b64encode
 
 import pytest
+from attrs import evolve
 from twisted.logger import globalLogPublisher
 
 from pipcache.rules.errors import UpstreamTimeout, UpstreamUnavailable
+from pipcache.rules.proxies import Proxies
 from pipcache.rules.sites import UpstreamSite
 from tests.edges.scene import Scene, bounded
 from tests.fakes.proxy import FakeProxy
@@ -178,3 +180,28 @@ async def test_a_site_without_a_proxy_goes_straight():
         assert received.body == b"from the proxy"
         _, received = await scene.fetch("/a")
         assert received.body == BODY
+
+
+@bounded
+async def test_the_environment_says_which_hosts_go_through_the_proxy(ca_file):
+    """One site, two hosts: what `NO_PROXY` names is reached directly, the rest by the proxy of its scheme."""
+    async with Scene() as scene:
+        upstream = await scene.another(FakeUpstream(self_signed().options))
+        proxy = await scene.another(FakeProxy(credentials="ali:open sesame"))
+        upstream.add("/a", BODY)
+        scene.upstream.add("/a", BODY)
+        environ = {
+            "HTTPS_PROXY": with_userinfo(proxy.url, "ali:open%20sesame"),
+            "HTTP_PROXY": "http://127.0.0.1:1",
+            "NO_PROXY": "127.0.0.1",
+        }
+        site = evolve(
+            UpstreamSite.from_index("main", f"https://{NAME}/simple/", ca_file),
+            proxies=Proxies.from_environment(environ),
+        )
+        for url in (f"https://{NAME}:{upstream.port}/a", f"{upstream.url}/a", f"{scene.upstream.url}/a"):
+            _, received = await scene.fetch(url, site)
+            assert received.body == BODY
+        assert [each.target for each in proxy.requests] == [f"{NAME}:{upstream.port}"]
+        unreached = evolve(site, proxies=Proxies.from_environment({**environ, "NO_PROXY": ""}))
+        assert "refused" in str(await scene.refused(f"{scene.upstream.url}/a", unreached))

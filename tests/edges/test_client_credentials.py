@@ -5,6 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 
 import pytest
+from attrs import evolve
 from twisted.logger import globalLogPublisher
 
 from pipcache.rules.errors import UpstreamError
@@ -43,6 +44,18 @@ async def test_half_a_pair_is_a_pair(userinfo, pair):
         site = UpstreamSite.from_root("main", f"http://{userinfo}@127.0.0.1:{scene.upstream.port}")
         await scene.fetch("/a", site)
         assert scene.upstream.requests[0].headers["authorization"] == "Basic " + b64encode(pair.encode()).decode()
+
+
+@bounded
+async def test_a_token():
+    """Whatever the field's value is, the site's own origin gets it as it is, and another port of its host does not."""
+    async with Scene() as scene:
+        other = await scene.another()
+        site = evolve(scene.site, authorization="Bearer t0k")
+        for url in (f"{scene.upstream.url}/a", f"{other.url}/a"):
+            await scene.fetch(url, site)
+        assert scene.upstream.requests[0].headers["authorization"] == "Bearer t0k"
+        assert "authorization" not in other.requests[0].headers
 
 
 @bounded

@@ -10,7 +10,7 @@ from attrs import frozen
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from twisted.internet.ssl import CertificateOptions, PrivateCertificate
+from twisted.internet.ssl import Certificate, CertificateOptions, PrivateCertificate
 
 NAME = "mirror.invalid"
 """A host name in the certificate that no resolver knows."""
@@ -18,10 +18,16 @@ NAME = "mirror.invalid"
 
 @frozen
 class SelfSigned:
-    """What a server needs, and the PEM text that a client must trust to believe it."""
+    """What a server needs, and the PEM text that a client must trust to believe it.
+
+    A server with ``demanding`` also wants to be shown a certificate, and ``identity`` (certificate and key, in PEM form) is
+    the one that it believes.
+    """
 
     options: CertificateOptions
     pem: bytes
+    demanding: CertificateOptions
+    identity: bytes
 
 
 @cache
@@ -47,4 +53,5 @@ def self_signed() -> SelfSigned:
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    return SelfSigned(PrivateCertificate.loadPEM(private + pem).options(), pem)
+    both = PrivateCertificate.loadPEM(private + pem)
+    return SelfSigned(both.options(), pem, both.options(Certificate.loadPEM(pem)), private + pem)

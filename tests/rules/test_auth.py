@@ -32,13 +32,13 @@ def primary(fields: str) -> str:
         ("", Auth()),
         ("username: me, password: x", Auth("me", "x")),
         ("username: me, password: ''", Auth("me", "")),
-        ("username: me, password_env: X", Auth("me", password_env="X")),  # noqa: S106
-        ("username: me, password_file: /x", Auth("me", password_file="/x")),  # noqa: S106
-        ("token: x", Auth(token="x")),  # noqa: S106
-        ("token_env: X", Auth(token_env="X")),  # noqa: S106
-        ("token_file: ~/x", Auth(token_file="~/x")),  # noqa: S106
+        ("username: me, password_env: X", Auth("me", password_env="X")),
+        ("username: me, password_file: /x", Auth("me", password_file="/x")),
+        ("token: x", Auth(token="x")),
+        ("token_env: X", Auth(token_env="X")),
+        ("token_file: ~/x", Auth(token_file="~/x")),
         ("netrc: true", Auth(netrc=True)),
-        ("netrc: false, token: x", Auth(token="x")),  # noqa: S106
+        ("netrc: false, token: x", Auth(token="x")),
     ],
 )
 def test_each_way(fields: str, auth: Auth) -> None:
@@ -129,14 +129,14 @@ def test_who_we_are_goes_with_the_address() -> None:
     assert (changed.url, changed.auth, changed.client_cert, changed.ca_file) == ("http://b", Auth(), None, "/ca")
     changed = resolve(text, {"INDEX_URL": "http://b/simple", "AUTH_TOKEN": "y"}).upstream.primary
     assert changed is not None
-    assert changed.auth == Auth(token="y")  # noqa: S106
+    assert changed.auth == Auth(token="y")
 
 
 def test_a_later_layer_may_say_the_secret_in_another_way() -> None:
     """The password of the file is void when the environment names a file that holds it."""
     changed = resolve(primary("username: me, password: x"), {"AUTH_PASSWORD_FILE": "/x"}).upstream.primary
     assert changed is not None
-    assert changed.auth == Auth("me", password_file="/x")  # noqa: S106
+    assert changed.auth == Auth("me", password_file="/x")
 
 
 def test_the_examples_in_the_commented_file_are_allowed() -> None:

@@ -10,9 +10,13 @@ import pytest_twisted
 import treq
 from twisted.application.service import IService
 from twisted.internet import reactor
+from twisted.internet.task import deferLater
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.python.usage import UsageError
 from zope.interface.verify import verifyObject
 
+from pipcache.edges.pip_index import PipIndex
+from pipcache.service import lifecycle
 from pipcache.service.lifecycle import PipcacheService
 from pipcache.service.tap import Options, makeService
 
@@ -127,4 +131,51 @@ async def test_a_service_that_was_never_started_stops(machine):
     listening = service_of("--host", "127.0.0.1", "--port", "0", "--cache-dir", str(machine / "cache"))
     listening.privilegedStartService()
     await listening.stopService()
+    assert not (machine / "cache").exists()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_pip_that_is_set_up_with_what_is_of_no_use_is_left_out(machine, monkeypatch, capture_log):
+    """Its index is left out with one line in the log, and the other upstreams serve."""
+    (machine / "cwd" / "pipcache.yaml").write_text(UPSTREAM.replace("}}", "}, more: [{url: 'pip:'}]}"))
+    found = PipIndex("https://pip.example/simple", cert=str(machine / "missing.pem"))
+    monkeypatch.setattr(lifecycle, "discover_pip_index", lambda *_: found)
+    service = service_of("--host", "127.0.0.1", "--port", "0", "--cache-dir", str(machine / "cache"))
+    service.privilegedStartService()
+    service.startService()
+    while not any("upstreams, in order: nowhere" in line for line in capture_log):
+        await deferLater(reactor, 0.01)
+    await service.stopService()
+    warnings = [line for line in capture_log if "is left out" in line]
+    assert warnings == [
+        f"upstream pip is left out: the cert of pip's configuration: {machine / 'missing.pem'} cannot be read"
+        " (No such file or directory); allowed: a file of certificates in PEM form"
+    ]
+
+
+@pytest.fixture
+def capture_log():
+    """Every line of the log, as it comes."""
+    lines: list[str] = []
+
+    def observe(event):
+        lines.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(observe)
+    yield lines
+    globalLogPublisher.removeObserver(observe)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("HTTPS_PROXY", "ftp://h"), ("REQUESTS_CA_BUNDLE", "missing"), ("SSL_CERT_FILE", "missing")]
+)
+def test_an_environment_of_no_use_is_said_before_listening(machine, monkeypatch, variable, value):
+    """One line that names the variable; nothing is listened on, nothing made."""
+    for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    service = service_of("--host", "127.0.0.1", "--port", "0", "--cache-dir", str(machine / "cache"))
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SystemExit, match=rf"^pipcache: {variable}: [^\n]+; allowed: [^\n]+$"):
+        service.privilegedStartService()
+    assert service.port is None
     assert not (machine / "cache").exists()

@@ -184,6 +184,16 @@ def test_a_wrong_setting_ends_the_start_in_one_line(tmp_path, settings, path, va
             {"PIPCACHE_CACHE_MAX_ENTRIES": "0"},
             "cache.max_entries: '0' is not a count; .*PIPCACHE_CACHE_MAX_ENTRIES",
         ),
+        (
+            [],
+            {"PIPCACHE_UPSTREAM_PRIMARY_CA_FILE": "missing.pem"},
+            r"upstream.primary.ca_file: missing.pem cannot be read \(No such file or directory\); allowed: a file of",
+        ),
+        (
+            [],
+            {"HTTPS_PROXY": "socks5://me:hush@proxy.example"},
+            r"HTTPS_PROXY: 'socks5://\*\*\*@proxy.example' is not a proxy's address; allowed: http://host:port",
+        ),
     ],
 )
 def test_a_wrong_option_or_variable_is_named_too(tmp_path, options, variables, line):
@@ -191,7 +201,8 @@ def test_a_wrong_option_or_variable_is_named_too(tmp_path, options, variables, l
     server = Server(tmp_path, {"upstream": NOWHERE}, options=options, environment=variables)
     status, said = ended(server)
     assert (status, len(said)) == (1, 1)
-    assert re.match(f"pipcache: {line}", said[0])
+    assert re.search(f"pipcache: {line}", said[0])
+    assert not server.cache.exists()
 
 
 # -- a disk that is of no use, and what the log holds ----------------------------------------------------------------
