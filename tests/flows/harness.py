@@ -81,7 +81,7 @@ class Proxy:
         self.program.store.prepare()
         self._listening = reactor.listenTCP(0, self.program.site, interface="127.0.0.1")  # type: ignore[attr-defined]
         self.port = self._listening.getHost().port
-        reach = Reach(self.settings.upstream, {}, self.program.certificates)
+        reach = Reach(UpstreamSettings(None, None, self.sites), {}, self.program.certificates)
         self.program.upstreams.now_known(tuple(reach.site(upstream) for upstream in self.sites))
         if scan:
             await self.program.janitor.scan()
