@@ -9,11 +9,11 @@ IS_NEW_ENOUGH := 'import sys; sys.exit(sys.version_info < (3, 11))'
 TOO_OLD = 'pipcache needs Python 3.11 or newer, "$(PYTHON)" is not: try make run PYTHON=python3.12'
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint clean
+.PHONY: help run test lint bench bench-quick clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' $(MAKEFILE_LIST) \
-	  | while read -r target effect; do printf 'make %-6s %s\n' "$$target" "$$effect"; done
+	  | while read -r target effect; do printf 'make %-11s %s\n' "$$target" "$$effect"; done
 
 run: $(VENV)/.installed ## serve on port 8080; ARGS="--config FILE" are options of the program
 	@exec $(BIN)/twistd --nodaemon --pidfile= pipcache $(ARGS)
@@ -27,10 +27,16 @@ lint: $(VENV)/.installed-dev ## format, lint, types and layers
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+bench: $(VENV)/.installed-dev ## measure beside nginx, proxpi and devpi-server; ARGS="--list" names the parts of it
+	@exec $(BIN)/python -m bench $(ARGS)
+
+bench-quick: $(VENV)/.installed-dev ## the same in less than three minutes, coarsely; ARGS="--only NAMES" does a part
+	@exec $(BIN)/python -m bench --quick $(ARGS)
+
 clean: ## remove .venv and all that tools left; the cache stays
 	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	@rm -rf _trial_temp .coverage twistd.log twistd.pid twisted/plugins/dropin.cache
-	@find pipcache twisted tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	@rm -rf _trial_temp .coverage twistd.log twistd.pid twisted/plugins/dropin.cache bench/.peers bench/.results.md
+	@find pipcache twisted tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # An environment that is there already and works is used; a half-made one is made again.
 $(VENV)/.made:

@@ -61,7 +61,7 @@ def calls(checkout: Path) -> list[str]:
 def test_make_lists_its_targets(words):
     """`make` and `make help` name each target with its effect, and do nothing."""
     listed = make(TOP, *words).stdout.splitlines()
-    assert [line.split()[1] for line in listed] == ["help", "run", "test", "lint", "clean"]
+    assert [line.split()[1] for line in listed] == ["help", "run", "test", "lint", "bench", "bench-quick", "clean"]
     assert all(len(line.split()) > 3 for line in listed)
 
 
@@ -98,11 +98,12 @@ def test_make_says_in_one_line_that_python_is_too_old(checkout):
 
 def test_make_clean_keeps_the_cache(checkout):
     """What tools left goes; cached files stay."""
-    for folder in (".venv", "cache", "pipcache/__pycache__", "twisted", "tests", ".mypy_cache"):
+    for folder in (".venv", "cache", "pipcache/__pycache__", "twisted", "tests", "bench/.peers", ".mypy_cache"):
         (checkout / folder).mkdir(parents=True)
     assert make(checkout, "clean").returncode == 0
     left = {path.name for path in checkout.iterdir()}
-    assert left == {"Makefile", "pyproject.toml", "fake-python", "cache", "pipcache", "twisted", "tests"}
+    assert left == {"Makefile", "pyproject.toml", "fake-python", "cache", "pipcache", "twisted", "tests", "bench"}
+    assert not (checkout / "bench/.peers").exists()
     assert not (checkout / "pipcache/__pycache__").exists()
 
 
