@@ -7,6 +7,7 @@ import os
 import platform
 import resource
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -46,6 +47,7 @@ def main(words: Sequence[str]) -> int:
         sys.stderr.write(f"bench: {error}\n")
         return 1
     allow_descriptors()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers are stopped on the way out
     os.sched_setaffinity(0, {options.client_core})
     try:
         works, failures = run(options, chosen, peers, folder)

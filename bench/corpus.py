@@ -2,7 +2,8 @@
 
 Everything lies in one folder as the upstream serves it, the same bytes in every run::
 
-    simple/<project>/index.html, .json, and each with .gz
+    simple/index.html, .json, and each with .gz              the list of projects
+    simple/<project>/index.html, .json, and each with .gz    a project's page
     packages/<aa>/<bb>/<60 hex digits>/body     the bytes of every file of this digest, whatever it is called
     packages/.../<filename>.metadata            core metadata of the set that installers install
 
@@ -17,7 +18,7 @@ import io
 import json
 import shutil
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from random import Random
@@ -120,6 +121,14 @@ def json_page(project: str, links: Sequence[Link]) -> str:
     return json.dumps({"meta": {"api-version": "1.1"}, "name": project, "versions": versions, "files": files})
 
 
+def list_pages(projects: Sequence[str]) -> dict[str, str]:
+    """The list of all projects, by the form it is in."""
+    anchors = "".join(f'<a href="{project}/">{project}</a><br />\n' for project in projects)
+    html = f"<!DOCTYPE html>\n<html>\n<head><title>Simple index</title></head>\n<body>\n{anchors}</body>\n</html>\n"
+    named = [{"name": project} for project in projects]
+    return {"html": html, "json": json.dumps({"meta": {"api-version": "1.1"}, "projects": named})}
+
+
 def wheel_name(project: str, number: int = 0) -> str:
     """The name of a project's wheel of version 1.0.<number>."""
     return f"{project.replace('-', '_')}-1.0.{number}-py3-none-any.whl"
@@ -190,6 +199,8 @@ class Corpus:
             self._page(project, [body.link(wheel_name(project, number)) for number in range(count)])
         for number in range(INSTALLED):
             self._set_member(number, small)
+        projects = sorted(each.name for each in (self.root / "simple").iterdir())
+        self._write(self.root / "simple", list_pages(projects))
 
     def wheel_path(self, project: str) -> str:
         """Where a project of ``WHEELS`` has its wheel."""
@@ -229,8 +240,11 @@ class Corpus:
         return Body(folder, sha256.hexdigest(), size, target)
 
     def _page(self, project: str, links: Sequence[Link]) -> None:
-        folder = self.root / "simple" / project
+        forms = {"html": html_page(project, links), "json": json_page(project, links)}
+        self._write(self.root / "simple" / project, forms)
+
+    def _write(self, folder: Path, forms: Mapping[str, str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        for form, text in (("html", html_page(project, links)), ("json", json_page(project, links))):
+        for form, text in forms.items():
             (folder / f"index.{form}").write_text(text)
             (folder / f"index.{form}.gz").write_bytes(gzip.compress(text.encode(), 6, mtime=0))

@@ -47,10 +47,12 @@ _UPSTREAM = """\
   }}
 """
 
+# named groups, as evaluating a map with a pattern gives $1 another value
 _PLACES = f"""\
+    location = /simple/ {{ try_files /simple/index.$form =404; }}
     location ~ ^/simple/{MANY}-[0-9]+/$ {{ try_files /simple/{MANY}/index.$form =404; }}
-    location ~ ^/simple/([a-z0-9-]+)/$ {{ try_files /simple/$1/index.$form =404; }}
-    location ~ ^(/packages/[0-9a-f]+/[0-9a-f]+/[0-9a-f]+)/ {{ try_files $uri $1/body =404; }}"""
+    location ~ ^/simple/(?<project>[a-z0-9-]+)/$ {{ try_files /simple/$project/index.$form =404; }}
+    location ~ ^(?<digits>/packages/[0-9a-f]+/[0-9a-f]+/[0-9a-f]+)/ {{ try_files $uri $digits/body =404; }}"""
 
 _PROXY = """\
   access_log {folder}/access.log combined;

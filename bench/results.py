@@ -80,9 +80,9 @@ def ratio_check(rows: Iterable[Row], figure: str, aim: float, *, at_most: bool =
     theirs = medians[other]
     ratio = medians[PIPCACHE] / theirs if theirs else float("inf")
     is_met = ratio <= aim if at_most else ratio >= aim
-    against = "" if other == NGINX else f" of {other}"
-    what = COLUMNS[figure] + against
-    return Check(what, f"{number(ratio)}", f"{'<=' if at_most else '>='} {number(aim)}", is_met)
+    return Check(
+        f"{COLUMNS[figure]}, {PIPCACHE} / {other}", number(ratio), f"{'<=' if at_most else '>='} {number(aim)}", is_met
+    )
 
 
 def limit_check(what: str, value: float, most: float, unit: str) -> Check:
@@ -99,7 +99,7 @@ def table(works: Iterable[Work]) -> str:
     """All works as one Markdown table whose columns are aligned; figures that nobody gave have no column."""
     works = tuple(works)
     used = [name for name in COLUMNS if any(name in each.figures for work in works for each in work.rows)]
-    head = ["work", "server", *(COLUMNS[name] for name in used), "measured against", "result", "aim", "met"]
+    head = ["work", "server", *(COLUMNS[name] for name in used), "judged by", "result", "aim", "met"]
     lines = [head]
     for work in works:
         waiting = list(work.checks)

@@ -173,7 +173,7 @@ def run_proxpi(peers: Peers, folder: Path, upstream: Address, core: int) -> Iter
     folder.mkdir(parents=True)
     port = free_port()
     environment = clean_environment(
-        PROXPI_INDEX_URL=f"{upstream.url}/simple/", PROXPI_CACHE_DIR=str(folder / "cache"), PROXPI_LOGGING_LEVEL="INFO"
+        HOME=str(folder), PROXPI_INDEX_URL=f"{upstream.url}/simple/", PROXPI_CACHE_DIR=str(folder / "cache")
     )
     command = [str(peers.proxpi / "gunicorn"), "--preload", "--threads", "2", "--access-logfile", "-"]
     command += ["--bind", f"127.0.0.1:{port}", "proxpi.server:app"]
@@ -191,7 +191,7 @@ def run_devpi(peers: Peers, folder: Path, upstream: Address, core: int) -> Itera
     folder.mkdir(parents=True)
     port = free_port()
     where = ["--serverdir", str(folder / "server")]
-    environment = clean_environment()
+    environment = clean_environment(HOME=str(folder))
     subprocess.run(
         [str(peers.devpi / "devpi-init"), *where, "--no-root-pypi"],
         env=environment,
@@ -202,7 +202,7 @@ def run_devpi(peers: Peers, folder: Path, upstream: Address, core: int) -> Itera
     command = [str(peers.devpi / "devpi-server"), *where, "--host", "127.0.0.1", "--port", str(port)]
     process = Process(command, folder, core, environment)
     try:
-        process.wait_for_port(port)
+        process.wait_for_port(port, 180)
         _make_mirror(port, upstream)
         yield Server("devpi-server", process, Address(port), folder, index="/root/bench/+simple/")
     finally:

@@ -186,5 +186,5 @@ SCENARIOS = (
     Scenario("hot-pages-1000", hot_pages_1000),
     Scenario("hot-pages-10000", hot_pages_10000, is_slow=True),
     Scenario("hot-page-tls", hot_page_tls),
-    Scenario("hot-page-peers", hot_page_peers),
+    Scenario("hot-page-peers", hot_page_peers, is_slow=True),
 )

@@ -12,7 +12,6 @@ from bench.scenario import Scenario
 from bench.stage import Stage
 
 CONNECTIONS = 1000
-_SETTLE_SECONDS = 3.0
 _RECEIVE_BYTES = 1 << 16
 
 
@@ -23,7 +22,7 @@ def idle_memory(stage: Stage) -> Work:
         for server in servers:
             with Connection(server.address) as connection:
                 connection.get(server.page("hot12k"))
-        time.sleep(_SETTLE_SECONDS)
+        _settle(stage)
         for server in servers:
             figures[server.name] = {"memory": server.process.rss_bytes() / 1e6}
     rows = tuple(row(name, (each,)) for name, each in figures.items())
@@ -49,14 +48,14 @@ def _held(stage: Stage, name: str, most: float, asked: str | None = None) -> Wor
     with stage.both() as servers:
         for server in servers:
             check_same(server.address, path, stage.corpus.wheels["wheel50m"].file)
-            time.sleep(_SETTLE_SECONDS)
+            _settle(stage)
             before = server.process.rss_bytes()
             with ExitStack() as opened:
                 for _ in range(CONNECTIONS):
                     connection = opened.enter_context(Connection(server.address, _RECEIVE_BYTES))
                     if asked is not None:
                         connection.send(asked)
-                time.sleep(_SETTLE_SECONDS)
+                _settle(stage)
                 memory = server.process.rss_bytes()
                 with Connection(server.address) as another:
                     first_byte = another.get(server.page("hot12k")).first_byte_seconds * 1e3
@@ -64,6 +63,11 @@ def _held(stage: Stage, name: str, most: float, asked: str | None = None) -> Wor
             rows.append(row(server.name, ({"memory": memory / 1e6, "growth": growth, "first_byte": first_byte},)))
     note = "first byte is that of a 12 KB page, asked for once meanwhile"
     return Work(name, tuple(rows), (limit_check("RSS grown", growth, most, "MB"),), (note,))
+
+
+def _settle(stage: Stage) -> None:
+    """Wait until a server has taken in what was asked of it."""
+    time.sleep(1.0 if stage.is_quick else 4.0)
 
 
 SCENARIOS = (

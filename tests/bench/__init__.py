@@ -1,0 +1,1 @@
+"""Tests of the bench: of what in it is no measurement."""
