@@ -167,8 +167,13 @@ def notes_of(options: argparse.Namespace) -> list[str]:
         if has_access_log(KEYS)
         else "pipcache has no access log yet (setting log.access): it ran without one, nginx with its own."
     )
-    cores = f"Servers ran on core {options.server_core}, clients and the upstream on core {options.client_core}."
-    return [log, cores, "nginx: proxy_cache, one worker, sendfile on, tcp_nopush off, proxy_cache_lock on."]
+    return [
+        log,
+        f"Servers ran on core {options.server_core}, clients and the upstream on core {options.client_core}.",
+        "nginx: proxy_cache, one worker, sendfile on, tcp_nopush off, proxy_cache_lock on.",
+        "Processor time is counted in ticks of 10 ms, so it is coarse where a round does little.",
+        "RSS is the sum over a server's processes; what nginx's four share is counted four times.",
+    ]
 
 
 def command_of(words: Sequence[str]) -> str:

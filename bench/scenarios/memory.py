@@ -9,10 +9,14 @@ from bench.client import Connection, check_same
 from bench.measure import Figures
 from bench.results import PIPCACHE, Work, limit_check, row
 from bench.scenario import Scenario
+from bench.servers import Server
 from bench.stage import Stage
 
 CONNECTIONS = 1000
 _RECEIVE_BYTES = 1 << 16
+_LOOK_SECONDS = 1.0
+_MOST_LOOKS = 30
+_STEADY_BYTES = 200_000
 
 
 def idle_memory(stage: Stage) -> Work:
@@ -22,9 +26,7 @@ def idle_memory(stage: Stage) -> Work:
         for server in servers:
             with Connection(server.address) as connection:
                 connection.get(server.page("hot12k"))
-        _settle(stage)
-        for server in servers:
-            figures[server.name] = {"memory": server.process.rss_bytes() / 1e6}
+            figures[server.name] = {"memory": _settled(server) / 1e6}
     rows = tuple(row(name, (each,)) for name, each in figures.items())
     return Work("idle server", rows, (limit_check("RSS", figures[PIPCACHE]["memory"], 60, "MB"),))
 
@@ -48,26 +50,30 @@ def _held(stage: Stage, name: str, most: float, asked: str | None = None) -> Wor
     with stage.both() as servers:
         for server in servers:
             check_same(server.address, path, stage.corpus.wheels["wheel50m"].file)
-            _settle(stage)
-            before = server.process.rss_bytes()
+            before = _settled(server)
             with ExitStack() as opened:
                 for _ in range(CONNECTIONS):
                     connection = opened.enter_context(Connection(server.address, _RECEIVE_BYTES))
                     if asked is not None:
                         connection.send(asked)
-                _settle(stage)
-                memory = server.process.rss_bytes()
                 with Connection(server.address) as another:
                     first_byte = another.get(server.page("hot12k")).first_byte_seconds * 1e3
+                memory = _settled(server)
             growth = (memory - before) / 1e6
             rows.append(row(server.name, ({"memory": memory / 1e6, "growth": growth, "first_byte": first_byte},)))
-    note = "first byte is that of a 12 KB page, asked for once meanwhile"
+    note = "first byte is that of a 12 KB page, asked for behind the last of them"
     return Work(name, tuple(rows), (limit_check("RSS grown", growth, most, "MB"),), (note,))
 
 
-def _settle(stage: Stage) -> None:
-    """Wait until a server has taken in what was asked of it."""
-    time.sleep(1.0 if stage.is_quick else 4.0)
+def _settled(server: Server) -> int:
+    """What it holds, in bytes, once that has stopped to grow."""
+    held = server.process.rss_bytes()
+    for _ in range(_MOST_LOOKS):
+        time.sleep(_LOOK_SECONDS)
+        before, held = held, server.process.rss_bytes()
+        if abs(held - before) < _STEADY_BYTES:
+            break
+    return held
 
 
 SCENARIOS = (
