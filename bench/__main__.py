@@ -39,6 +39,11 @@ def main(words: Sequence[str]) -> int:
         sys.stdout.write("".join(f"{each.name}\n" for each in SCENARIOS))
         return 0
     chosen = choose(options.only, is_quick=options.quick)
+    missing = {options.server_core, options.client_core} - os.sched_getaffinity(0)
+    if missing or options.server_core == options.client_core:
+        sys.stderr.write("bench: two cores are needed, one for servers and one for clients; see --server-core\n")
+        return 1
+    os.sched_setaffinity(0, {options.client_core})
     try:
         peers = Peers(_HERE / ".peers")
         peers.install()
@@ -48,7 +53,6 @@ def main(words: Sequence[str]) -> int:
         return 1
     allow_descriptors()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers are stopped on the way out
-    os.sched_setaffinity(0, {options.client_core})
     try:
         works, failures = run(options, chosen, peers, folder)
     finally:
