@@ -125,7 +125,7 @@ class UpstreamClient:
                 raise _as_ours(error) from error
             raise
         body = _Body(self._timeouts, self._reactor, connections.losses, lambda: self._connections.release(connections))
-        return ReceivedResponse(response, url, body)
+        return ReceivedResponse(response, url, body, connections.losses.options)
 
     def _redirected(self, request: UpstreamRequest, location: str) -> str:
         """Where a redirect leads.
@@ -149,14 +149,16 @@ class UpstreamClient:
 class ReceivedResponse:
     """An upstream's response whose body has yet to be taken: ``deliver`` or ``abandon``, once."""
 
-    def __init__(self, response: IResponse, url: str, body: _Body) -> None:
+    def __init__(self, response: IResponse, url: str, body: _Body, options: frozenset[str]) -> None:
         self.status: int = response.code
         self.url = without_secrets(url)
+        lines = ((name.decode("latin-1").lower(), values) for name, values in response.headers.getAllRawHeaders())
         self.fields: Fields = tuple(
-            (name.decode("latin-1").lower(), value.decode("latin-1"))
-            for name, values in response.headers.getAllRawHeaders()
+            (name, value.decode("latin-1"))
+            for name, values in lines
             for value in values
-            if name.lower() != b"content-encoding"  # it is decoded; Twisted leaves an empty one behind
+            # what Connection names is about that alone; and a body is decoded, Twisted leaves an empty field behind
+            if name not in options and name != "content-encoding"
         )
         self.length: int | None = None if response.length is UNKNOWN_LENGTH else int(response.length)
         self._response = response
@@ -263,6 +265,7 @@ class _Body(TwistedProtocol):
 
     def abandon(self) -> None:
         self.receiver = None
+        self._left_seconds = min(self._left_seconds, self._timeouts.silence_seconds)
         self.resume()
         if self.transport is not None:
             self._close()
@@ -328,6 +331,9 @@ def _as_ours(error: Exception) -> PipcacheError:
     reasons = (
         [reason.value for reason in error.reasons] if isinstance(error, (ResponseNeverReceived, ResponseFailed)) else []
     )
+    for cause in reasons:
+        if isinstance(cause, PipcacheError):
+            return cause
     for cause in [error, *reasons]:
         if isinstance(cause, (CancelledError, ConnectingCancelledError, TimeoutError)):
             return UpstreamTimeout("no answer in time")

@@ -5,6 +5,7 @@ Knows neither HTTP's requests nor pools; Twisted's own endpoints do the connecti
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, cast
 
 from attrs import define
@@ -16,20 +17,24 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from pipcache.rules.errors import UpstreamTimeout
+from pipcache.edges.heads import HeadWatch
+from pipcache.rules.errors import UpstreamError, UpstreamTimeout
 
 _TUNNEL_HEAD_BYTES = 1 << 14
 
 
 @define
 class Losses:
-    """Whether a connection is being lost without a farewell at this very moment.
+    """What Twisted does not hand on of a connection, as it is at this very moment.
 
     The end of a body without a length is the end of its connection, and Twisted says of both ends the same. So those
-    who are told of a body's end look here.
+    who are told of a body's end look here whether the connection ``is_unclean``, lost without a farewell. And it keeps
+    the Connection field to itself, so those who are given a response look here for the ``options`` in it, in lower case:
+    the fields that are about the connection alone.
     """
 
     is_unclean: bool = False
+    options: frozenset[str] = frozenset()
 
 
 @implementer(IStreamClientEndpoint)
@@ -65,11 +70,43 @@ class PromptEndpoint:
 
 
 class _PromptConnection(ProtocolWrapper):
-    """A connection whose close waits for nobody.
+    """A connection whose close waits for nobody, and which takes only so much of a response's head.
 
     TLS sends its farewell and then waits for the peer's, for ever where the peer hangs; and until then nobody learns that
     the connection is lost. Here the connection below is closed as soon as our own farewell is written.
     """
+
+    _error: UpstreamError | None = None
+
+    def makeConnection(self, transport: Any) -> None:
+        """There is a connection to watch."""
+        self._watch = HeadWatch()
+        super().makeConnection(transport)
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        """Send a request; ours have no bodies, so Twisted writes each at once."""
+        pieces = list(data)
+        self._watch.asked(b"".join(pieces))
+        super().writeSequence(pieces)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Pass on what came, within bounds; whoever sends more than was asked for is not asked again here."""
+        if self._error is not None:
+            return
+        try:
+            self._watch.received(data)
+        except UpstreamError as error:
+            self._error = error
+            cast(Any, self.transport).abortConnection()
+            return
+        losses = cast(_PromptFactory, self.factory).losses
+        losses.options = frozenset(self._watch.options)
+        try:
+            super().dataReceived(data)
+        finally:
+            losses.options = frozenset()
+        if self._watch.has_spare:
+            self.loseConnection()
 
     def loseConnection(self) -> None:
         """Close, in both directions."""
@@ -81,7 +118,7 @@ class _PromptConnection(ProtocolWrapper):
         losses = cast(_PromptFactory, self.factory).losses
         losses.is_unclean = not reason.check(ConnectionDone)
         try:
-            super().connectionLost(reason)
+            super().connectionLost(reason if self._error is None else Failure(self._error))
         finally:
             losses.is_unclean = False
 

@@ -50,7 +50,7 @@ BEFORE_THE_BODY = {
         raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nxx"),
         MalformedResponse,
     ),
-    "an endless line": (raw(b"HTTP/1.1 200 OK\r\nA: " + b"x" * 100_000), UpstreamUnavailable),
+    "an endless line": (raw(b"HTTP/1.1 200 OK\r\nA: " + b"x" * 100_000), MalformedResponse),
     "silence before the head": (Reply(stall_before_head=True), UpstreamTimeout),
     "a redirect to nowhere": (Reply(redirect_to="ftp://mirror.invalid/a"), MalformedResponse),
 }
