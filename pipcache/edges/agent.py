@@ -19,6 +19,7 @@ from zope.interface import implementer
 from pipcache.edges.certificates import Certificates
 from pipcache.edges.coding import EncodingAgent
 from pipcache.edges.endpoints import Losses, PromptEndpoint, TunnelEndpoint
+from pipcache.edges.resolver import IsPrivate, PublicEndpoint
 from pipcache.rules.proxies import ProxyAddress
 from pipcache.rules.sites import Origin, UpstreamSite
 
@@ -53,26 +54,30 @@ class _Way:
     ca_file: str | None
     client_cert: str | None
     proxy: ProxyAddress | None
+    is_public_only: bool
 
 
 class Connections:
     """All connections to upstreams and file hosts; those of the origins used least recently are given up first."""
 
-    def __init__(self, reactor: Any, connect_seconds: float, certificates: Certificates) -> None:
+    def __init__(self, reactor: Any, connect_seconds: float, certificates: Certificates, is_private: IsPrivate) -> None:
         self._reactor = reactor
         self._connect_seconds = connect_seconds
         self._certificates = certificates
+        self._is_private = is_private
         self._origins: OrderedDict[_Way, OriginConnections] = OrderedDict()
         self._is_closed = False
 
-    def to(self, origin: Origin, site: UpstreamSite) -> OriginConnections:
+    def to(self, origin: Origin, site: UpstreamSite, *, is_public_only: bool = False) -> OriginConnections:
         """The connections to ``origin`` with the certificates and the proxy of ``site``.
+
+        With ``is_public_only`` they lead to public addresses; through a proxy it is the proxy that resolves the name.
 
         Raises:
             ConfigError: its file of certificates cannot be read.
         """
         client_cert = site.client_cert if origin == site.origin else None  # who we are is nobody else's business
-        way = _Way(origin, site.ca_file, client_cert, site.proxy_to(origin))
+        way = _Way(origin, site.ca_file, client_cert, site.proxy_to(origin), is_public_only)
         found = self._origins.get(way)
         if found is None:
             pool = HTTPConnectionPool(self._reactor)
@@ -108,7 +113,8 @@ class Connections:
             endpoint = PromptEndpoint(hop, self._reactor, self._connect_seconds, losses)
             return EncodingAgent(ProxyAgent(endpoint, self._reactor, pool), _encoded(way.proxy.authorization))
         policy = self._certificates.policy(way.ca_file, way.client_cert)
-        factory = EndpointFactory(self._reactor, policy, self._connect_seconds, way.proxy, losses)
+        is_refused = self._is_private if way.is_public_only else None
+        factory = EndpointFactory(self._reactor, policy, self._connect_seconds, way.proxy, losses, is_refused)
         return EncodingAgent(Agent.usingEndpointFactory(self._reactor, factory, pool))
 
 
@@ -117,19 +123,26 @@ class EndpointFactory:
     """How a host is reached: directly, or through a proxy's tunnel; with TLS for https."""
 
     def __init__(
-        self, reactor: Any, policy: IPolicyForHTTPS, connect_seconds: float, proxy: ProxyAddress | None, losses: Losses
+        self,
+        reactor: Any,
+        policy: IPolicyForHTTPS,
+        connect_seconds: float,
+        proxy: ProxyAddress | None,
+        losses: Losses,
+        is_refused: IsPrivate | None,
     ) -> None:
         self._reactor = reactor
         self._policy = policy
         self._connect_seconds = connect_seconds
         self._proxy = proxy
         self._losses = losses
+        self._is_refused = is_refused
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
         """The endpoint for one address; connecting is given up after ``connect_seconds``."""
         endpoint: IStreamClientEndpoint
         if self._proxy is None:
-            endpoint = _host(self._reactor, uri.host, uri.port)
+            endpoint = _host(self._reactor, uri.host, uri.port, self._is_refused)
         else:
             hop = _host(self._reactor, self._proxy.host.encode(), self._proxy.port)
             endpoint = TunnelEndpoint(hop, uri.host, uri.port, _encoded(self._proxy.authorization))
@@ -138,8 +151,10 @@ class EndpointFactory:
         return PromptEndpoint(endpoint, self._reactor, self._connect_seconds, self._losses)
 
 
-def _host(reactor: Any, host: bytes, port: int) -> HostnameEndpoint:
+def _host(reactor: Any, host: bytes, port: int, is_refused: IsPrivate | None = None) -> IStreamClientEndpoint:
     """A host by name. Twisted looks whether there is another address only after the delay, a refusal notwithstanding."""
+    if is_refused is not None:
+        return PublicEndpoint(reactor, host, port, ATTEMPT_SECONDS, is_refused)
     return HostnameEndpoint(reactor, host, port, attemptDelay=ATTEMPT_SECONDS)
 
 

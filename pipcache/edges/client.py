@@ -28,6 +28,9 @@ from pipcache import __version__
 from pipcache.edges.agent import Connections
 from pipcache.edges.certificates import Certificates
 from pipcache.edges.endpoints import Losses
+from pipcache.edges.resolver import IsPrivate, Neighbours, leads_inside
+from pipcache.rules.addresses import is_private as is_private_address
+from pipcache.rules.addresses import literal
 from pipcache.rules.errors import (
     MalformedResponse,
     PipcacheError,
@@ -67,15 +70,23 @@ class ClientTimeouts:
 class UpstreamClient:
     """Sends requests to upstreams and the file hosts that they link to."""
 
-    def __init__(self, reactor: Any, timeouts: ClientTimeouts, certificates: Certificates | None = None) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        timeouts: ClientTimeouts,
+        certificates: Certificates | None = None,
+        is_private: IsPrivate = is_private_address,
+    ) -> None:
         self._reactor = reactor
         self._timeouts = timeouts
+        self._is_private = is_private
         connect_seconds = min(timeouts.silence_seconds, CONNECT_SECONDS)
-        self._connections = Connections(reactor, connect_seconds, certificates or Certificates())
+        self._connections = Connections(reactor, connect_seconds, certificates or Certificates(), is_private)
+        self._neighbours = Neighbours(reactor, is_private, connect_seconds)
         self._page_origins: set[Origin] = set()
 
     def allow_pages_from(self, sites: tuple[UpstreamSite, ...]) -> None:
-        """Say whose pages are taken: a page's redirect may lead to these hosts only."""
+        """Say whose pages are taken: a page's redirect may lead to these hosts, and to what a site lists."""
         self._page_origins = {site.origin for site in sites}
 
     async def send(self, request: UpstreamRequest) -> ReceivedResponse:
@@ -104,7 +115,12 @@ class UpstreamClient:
             origin = Origin.of(url)
         except ValueError as error:
             raise MalformedResponse("an address that is none") from error
-        connections = self._connections.to(origin, request.site)
+        is_public_only = not await self._may_be_private(origin, request.site)
+        address = literal(origin.host)
+        if is_public_only and address is not None and self._is_private(address):
+            # what a name leads to is seen when it is connected to; through a proxy only the proxy sees that
+            raise leads_inside(origin.host)
+        connections = self._connections.to(origin, request.site, is_public_only=is_public_only)
         await connections.limit.acquire()
         try:
             response = cast(
@@ -127,6 +143,12 @@ class UpstreamClient:
         body = _Body(self._timeouts, self._reactor, connections.losses, lambda: self._connections.release(connections))
         return ReceivedResponse(response, url, body, connections.losses.options)
 
+    async def _may_be_private(self, origin: Origin, site: UpstreamSite) -> bool:
+        """Whether a request may go to this origin wherever that is: the operator named it, or is its neighbour's guest."""
+        if origin == site.origin or origin in self._page_origins or site.lists(origin):
+            return True
+        return await self._neighbours.has(site.origin.host, is_resolved=site.proxy_to(site.origin) is None)
+
     def _redirected(self, request: UpstreamRequest, location: str) -> str:
         """Where a redirect leads.
 
@@ -141,8 +163,12 @@ class UpstreamClient:
         if before.scheme == "https" and after.scheme == "http":
             raise MalformedResponse("a redirect from https to http")
         upgraded = before.host == after.host and after.scheme == "https"
-        if request.for_page and after != before and after not in self._page_origins and not upgraded:
-            raise MalformedResponse(f"a page redirected to {after.host}, which is no configured upstream")
+        may_go = after == before or after in self._page_origins or upgraded or request.site.lists(after)
+        if request.for_page and not may_go:
+            raise MalformedResponse(
+                f"a page redirected to {after.host}, which is no configured upstream; if it may be asked, list it in"
+                " this upstream's redirect_hosts"
+            )
         return url
 
 

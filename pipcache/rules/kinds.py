@@ -7,11 +7,14 @@ may be text.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable
+from ipaddress import IPv6Address
 from typing import Final
 from urllib.parse import urlsplit
 
+import yaml
 from attrs import frozen
 
 from pipcache.rules.units import DURATION_HELP, SIZE_HELP, format_duration, parse_duration, parse_size
@@ -186,6 +189,41 @@ def _path(value: object) -> str:
     return path
 
 
+def _hosts(value: object) -> tuple[str, ...]:
+    """Hosts with or without a port, from a list or from text with commas."""
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        value = _listed(value)
+    if not isinstance(value, list | tuple):
+        raise ValueError("not a list")
+    return tuple(dict.fromkeys(_host(each) for each in value))
+
+
+def _listed(text: str) -> list[object]:
+    """What text lists: YAML with its brackets, or entries between commas."""
+    if text.strip().startswith("["):  # which an IPv6 address does too
+        with contextlib.suppress(yaml.YAMLError):
+            listed = yaml.safe_load(text)
+            if isinstance(listed, list):
+                return listed
+    return [entry for entry in map(str.strip, text.split(",")) if entry]
+
+
+def _host(value: object) -> str:
+    """`host` or `host:port` in lower case, an IPv6 address in its brackets and its shortest form."""
+    if not isinstance(value, str) or not value.isascii():
+        raise ValueError("not a host")
+    with contextlib.suppress(ValueError):
+        return f"[{IPv6Address(value)}]"
+    parts = urlsplit(f"//{value}")
+    host, port = parts.hostname or "", parts.port  # raises for a bad one
+    if parts.netloc != value or "@" in value or not _HOST.fullmatch(host) or port == 0 or value.endswith(":"):
+        raise ValueError("not a host")
+    shown = f"[{IPv6Address(host)}]" if ":" in host else host
+    return shown if port is None else f"{shown}:{port}"
+
+
 PORT: Final = Kind("a port", "a number from 0 to 65535 (0: any free port)", _whole(0, 65535), is_number=True)
 COUNT: Final = Kind("a count", "a whole number from 1", _whole(1), is_number=True)
 RATIO: Final = Kind("a ratio", "a number over 0 and at most 1, such as 0.9", _ratio, is_number=True)
@@ -194,6 +232,7 @@ DURATION: Final = Kind(
     "a duration", f"more than 0 {DURATION_HELP}, at most {format_duration(LONGEST_SECONDS)}", _duration
 )
 HOST: Final = Kind("an address", "a host name or an IP address, such as 0.0.0.0 or ::", _matching(_HOST))
+HOSTS: Final = Kind("a list of hosts", "hosts as host or host:port, in a list or with commas between them", _hosts)
 DIRECTORY: Final = Kind("a directory", "a path, or nothing for the default", _place)
 FILE: Final = Kind("a file", "a path, or nothing", _place)
 SWITCH: Final = Kind("true or false", "true or false", _switch)

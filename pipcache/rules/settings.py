@@ -121,6 +121,7 @@ class Upstream:
     ca_file: str | None = key(kinds.FILE, None)
     client_cert: str | None = key(kinds.FILE, None)
     auth: Auth = section(Auth, Auth())
+    redirect_hosts: tuple[str, ...] = key(kinds.HOSTS, ())
 
     @property
     def is_pip(self) -> bool:

@@ -48,7 +48,8 @@ class UpstreamSite:
     ``index_url`` ends in a slash, ``root`` does not. No URL carries credentials: ``authorization`` is the value of the
     field that its own origin gets, and nobody else. ``ca_file`` names the certificates to believe instead of the
     system's, here and at the hosts that it links to; ``client_cert`` the certificate and key that its own origin is
-    shown. Pages are taken from trusted upstreams only.
+    shown. Pages are taken from trusted upstreams only. ``redirect_hosts`` are further places that it may send us to,
+    ``host`` or ``host:port`` in lower case.
     """
 
     name: str
@@ -59,6 +60,7 @@ class UpstreamSite:
     client_cert: str | None = None
     proxies: Proxies = _NO_PROXIES
     is_trusted: bool = True
+    redirect_hosts: tuple[str, ...] = ()
 
     @classmethod
     def from_root(cls, name: str, url: str, path_prefix: str = "") -> UpstreamSite:
@@ -101,6 +103,12 @@ class UpstreamSite:
         """The proxy through which this upstream's things on ``origin`` are fetched; None: directly."""
         return self.proxies.to(origin.scheme, origin.host, origin.port)
 
+    def lists(self, origin: Origin) -> bool:
+        """Whether ``origin`` is among the places that it may send us to; a host alone is its scheme's own port."""
+        host = f"[{origin.host}]" if ":" in origin.host else origin.host
+        is_default = origin.port == _DEFAULT_PORTS[origin.scheme]
+        return f"{host}:{origin.port}" in self.redirect_hosts or (is_default and host in self.redirect_hosts)
+
     def has(self, url: str) -> bool:
         """Whether ``url`` is on this upstream's host and port."""
         try:
@@ -132,7 +140,8 @@ class UpstreamRequest:
 
     ``site`` is the upstream whose certificates, proxy and credentials apply; the URL may lie on another host, to which
     its credentials do not go. ``for_page`` asks for a project page: content-encoding allowed, redirects only to
-    configured upstreams. ``byte_range`` is the value of a Range field, ``if_range`` an ETag that it depends on.
+    configured upstreams and the site's ``redirect_hosts``. ``byte_range`` is the value of a Range field, ``if_range`` an
+    ETag that it depends on.
     """
 
     url: str

@@ -94,7 +94,12 @@ def site_of(upstream: Upstream) -> UpstreamSite:
         site = UpstreamSite.from_index(upstream.name, upstream.index_url)
     else:
         site = UpstreamSite.from_root(upstream.name, upstream.url or "", upstream.path_prefix)
-    return evolve(site, is_trusted=upstream.trusted)
+    return as_set_up(site, upstream)
+
+
+def as_set_up(site: UpstreamSite, upstream: Upstream) -> UpstreamSite:
+    """``site`` with what the settings say of it beside its address."""
+    return evolve(site, is_trusted=upstream.trusted, redirect_hosts=upstream.redirect_hosts)
 
 
 class _Report:

@@ -22,7 +22,7 @@ from pipcache.rules.errors import ConfigError
 from pipcache.rules.proxies import Proxies
 from pipcache.rules.settings import Auth, Upstream, UpstreamSettings
 from pipcache.rules.sites import UpstreamSite
-from pipcache.service.assemble import site_of
+from pipcache.service.assemble import as_set_up, site_of
 
 T = TypeVar("T")
 _CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
@@ -73,7 +73,7 @@ class Reach:
         means = self._means[upstream.name]
         ca_file = means.ca_file or (found.cert and self._authorities("the cert of pip's configuration", found.cert))
         site = UpstreamSite.from_index(upstream.name, found.index_url, proxy=found.proxy)
-        return self._at(evolve(site, is_trusted=upstream.trusted), evolve(means, ca_file=ca_file))
+        return self._at(as_set_up(site, upstream), evolve(means, ca_file=ca_file))
 
     def _at(self, site: UpstreamSite, means: _Means) -> UpstreamSite:
         logins, host = means.logins, site.origin.host

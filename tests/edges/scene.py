@@ -15,6 +15,7 @@ from twisted.internet.task import Clock
 from zope.interface import directlyProvides, providedBy
 
 from pipcache.edges.client import ClientTimeouts, ReceivedResponse, UpstreamClient
+from pipcache.rules.addresses import is_private
 from pipcache.rules.errors import UpstreamError
 from pipcache.rules.sites import UpstreamRequest, UpstreamSite
 from tests.fakes.upstream import FakeUpstream
@@ -122,12 +123,18 @@ class Receiver:
 class Scene:
     """A client and one upstream; `async with Scene() as scene`.
 
-    Timeouts are in seconds of `reactor`: the real one, or a `ClockReactor`.
+    Timeouts are in seconds of `reactor`: the real one, or a `ClockReactor`. `is_private` says which addresses are.
     """
 
-    def __init__(self, silence: float = 10.0, body: float = 100.0, reactor: Any = reactor) -> None:
+    def __init__(
+        self,
+        silence: float = 10.0,
+        body: float = 100.0,
+        reactor: Any = reactor,
+        is_private: Callable[[str], bool] = is_private,
+    ) -> None:
         self.reactor = reactor
-        self.client = UpstreamClient(reactor, ClientTimeouts(silence, body))
+        self.client = UpstreamClient(reactor, ClientTimeouts(silence, body), is_private=is_private)
         self.upstream = FakeUpstream()
         self._stack = AsyncExitStack()
 

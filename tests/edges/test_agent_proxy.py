@@ -185,7 +185,7 @@ async def test_a_site_without_a_proxy_goes_straight():
 @bounded
 async def test_the_environment_says_which_hosts_go_through_the_proxy(ca_file):
     """One site, two hosts: what `NO_PROXY` names is reached directly, the rest by the proxy of its scheme."""
-    async with Scene() as scene:
+    async with Scene(is_private=lambda address: False) as scene:
         upstream = await scene.another(FakeUpstream(self_signed().options))
         proxy = await scene.another(FakeProxy(credentials="ali:open sesame"))
         upstream.add("/a", BODY)

@@ -32,11 +32,12 @@ class FakeUpstream:
     """A server whose every answer the test decides; `async with FakeUpstream() as it`, or start and stop.
 
     A path registered without a query answers with any query. Registering a path again replaces its answers.
-    With `tls` (the options of a certificate) it speaks https.
+    With `tls` (the options of a certificate) it speaks https. `host` is where it listens, of 127.0.0.0/8.
     """
 
-    def __init__(self, tls: CertificateOptions | None = None) -> None:
+    def __init__(self, tls: CertificateOptions | None = None, host: str = "127.0.0.1") -> None:
         self._tls = tls
+        self._host = host
         self.requests: list[Recorded] = []
         self.bytes_sent = 0  # of bodies, without the framing of chunks, all connections together
         self.connections_made = 0
@@ -44,7 +45,7 @@ class FakeUpstream:
         self._connections: set[_Connection] = set()
         self._waiters: list[tuple[Callable[[], bool], Deferred[None]]] = []
         self._listening: Any = None
-        self.port = 0  # of 127.0.0.1; chosen by the first start, kept from then on
+        self.port = 0  # chosen by the first start, kept from then on
 
     async def __aenter__(self) -> FakeUpstream:
         await self.start()
@@ -56,7 +57,7 @@ class FakeUpstream:
     @property
     def url(self) -> str:
         """Where it listens, without a final slash."""
-        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
+        return f"{'https' if self._tls else 'http'}://{self._host}:{self.port}"
 
     @property
     def open_connections(self) -> int:
@@ -68,9 +69,9 @@ class FakeUpstream:
         factory = Factory.forProtocol(lambda: _Connection(self))
         factory.noisy = False
         if self._tls is None:
-            self._listening = reactor.listenTCP(self.port, factory, interface="127.0.0.1")
+            self._listening = reactor.listenTCP(self.port, factory, interface=self._host)
         else:
-            self._listening = reactor.listenSSL(self.port, factory, self._tls, interface="127.0.0.1")
+            self._listening = reactor.listenSSL(self.port, factory, self._tls, interface=self._host)
         self.port = self._listening.getHost().port
 
     async def stop(self) -> None:

@@ -52,6 +52,11 @@ WAYS_IN = {
     "auth.token_env": ("CORP_TOKEN", lambda u: u.auth.token_env, "CORP_TOKEN"),
     "auth.token_file": ("/run/secret", lambda u: u.auth.token_file, "/run/secret"),
     "auth.netrc": ("true", lambda u: u.auth.netrc, True),
+    "redirect_hosts": (
+        "Files.example, [FD00:0::1]:81",
+        lambda u: u.redirect_hosts,
+        ("files.example", "[fd00::1]:81"),
+    ),
 }
 """What primary and fallback have alike."""
 
@@ -145,7 +150,9 @@ def test_the_example_file_shows_the_defaults() -> None:
     text = re.sub(r"(?m)^( *)#(?=\S)", r"\1", EXAMPLE.read_text(encoding="utf-8"))
     layer = dict(from_mapping(load_yaml(text, "the example"), "the example"))
     assert layer.pop("cache.dir").value == "/cache"
-    ways_in = [f".{end}" for end in WAYS_IN if end != "trusted"]  # which have no default but nothing
+    ways_in = [
+        f".{end}" for end in WAYS_IN if end not in ("trusted", "redirect_hosts")
+    ]  # which have no default but nothing
     expected = {path for path in KEYS if not path.endswith((".index_url", *ways_in))}
     assert layer.keys() | {"cache.dir"} == expected
     assert build_settings([layer]) == Settings()

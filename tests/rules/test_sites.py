@@ -5,6 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 
 import pytest
+from attrs import evolve
 
 from pipcache.rules.proxies import ProxyAddress
 from pipcache.rules.sites import Origin, UpstreamSite, without_secrets
@@ -131,3 +132,25 @@ def test_whether_a_url_is_on_the_upstream(url: str, has: bool) -> None:
 def test_what_is_stored_and_logged_has_no_secrets(url: str, clean: str) -> None:
     """No user, password, query or fragment."""
     assert without_secrets(url) == clean
+
+
+@pytest.mark.parametrize(
+    ("url", "is_listed"),
+    [
+        ("https://files.example/a", True),
+        ("http://files.example", True),
+        ("http://files.example:443/", False),
+        ("https://files.example:8443/", False),
+        ("http://corp.example:8080/", True),
+        ("http://corp.example/", False),
+        ("https://sub.files.example/", False),
+        ("http://[fd00::1]:81/", True),
+        ("http://[fd00::1]/", False),
+        ("https://[fd00::2]/", True),
+    ],
+)
+def test_a_listed_host_is_one_place(url: str, is_listed: bool) -> None:
+    """With a port it is that one, without one that of the scheme; names below it are others."""
+    listed = ("files.example", "corp.example:8080", "[fd00::1]:81", "[fd00::2]")
+    site = evolve(UpstreamSite.from_root("one", "https://one.example"), redirect_hosts=listed)
+    assert site.lists(Origin.of(url)) is is_listed
