@@ -48,6 +48,7 @@ from pipcache.rules.sites import (
     without_secrets,
     without_userinfo,
 )
+from pipcache.rules.via import format_via
 
 USER_AGENT = f"pipcache/{__version__}"
 MAX_REDIRECTS = 5
@@ -74,11 +75,14 @@ class UpstreamClient:
         self,
         reactor: Any,
         timeouts: ClientTimeouts,
+        name: str,
         certificates: Certificates | None = None,
         is_private: IsPrivate = is_private_address,
     ) -> None:
+        """A client; ``name`` is what this process is called in Via."""
         self._reactor = reactor
         self._timeouts = timeouts
+        self._name = name
         self._is_private = is_private
         connect_seconds = min(timeouts.silence_seconds, CONNECT_SECONDS)
         self._connections = Connections(reactor, connect_seconds, certificates or Certificates(), is_private)
@@ -128,7 +132,7 @@ class UpstreamClient:
                 await HTTPClient(connections.agent).request(
                     request.method,
                     url,
-                    headers=_headers(request, origin),
+                    headers=_headers(request, origin, self._name),
                     allow_redirects=False,
                     unbuffered=True,
                     reactor=self._reactor,
@@ -333,12 +337,13 @@ class _Body(TwistedProtocol):
             self.transport.loseConnection()
 
 
-def _headers(request: UpstreamRequest, origin: Origin) -> Headers:
+def _headers(request: UpstreamRequest, origin: Origin, name: str) -> Headers:
     headers = Headers(
         {
             "User-Agent": [USER_AGENT],
             "Accept": ["text/html" if request.for_page else "*/*"],
             "Accept-Encoding": ["gzip" if request.for_page else "identity"],
+            "Via": [format_via(request.via, name)],
         }
     )
     if request.byte_range:

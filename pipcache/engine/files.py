@@ -92,7 +92,7 @@ class Files:
         # one who comes when all is there finds it; one who waited for it did not, however short it was
         status = CacheStatus.HIT if coming is not None and coming.fetch.is_whole else CacheStatus.MISS
         is_collapsed = fetching is not None
-        incoming = await (fetching.wait() if fetching else self._fetch(request.route, key))
+        incoming = await (fetching.wait() if fetching else self._fetch(request, key))
         return await self._from_incoming(request, incoming, status, is_collapsed=is_collapsed)
 
     # -- a body on its way -------------------------------------------------------------------------------------------
@@ -125,17 +125,16 @@ class Files:
         shape = shape_response(request.method, request.fields, known)
         return Outcome(shape, fetch if shape.has_body and is_read else None)
 
-    def _fetch(self, route: Route, key: CacheKey) -> Deferred[Incoming]:
+    def _fetch(self, request: Request, key: CacheKey) -> Deferred[Incoming]:
         """Begin to fetch a file, for all who want it."""
         fetching: Waiters[Incoming] = Waiters()
         self._fetching[key.digest] = fetching
         waiter = fetching.wait()
-        Deferred.fromCoroutine(self._run(route, key, fetching))
+        Deferred.fromCoroutine(self._run(request.route, key, fetching, Attempt(request.via)))
         return waiter
 
-    async def _run(self, route: Route, key: CacheKey, fetching: Waiters[Incoming]) -> None:
+    async def _run(self, route: Route, key: CacheKey, fetching: Waiters[Incoming], attempt: Attempt) -> None:
         """Fetch a file, let all follow it, keep it. Every end is told to those who wait; never fails itself."""
-        attempt = Attempt()
         try:
             plan = await self._plan(route, attempt)
             incoming = await self._receiving.begun(route, key, plan, attempt)
@@ -167,7 +166,7 @@ class Files:
 
     async def _relayed(self, request: Request, manner: Manner) -> Outcome:
         """What an upstream answers, as it is; not kept, and nobody joins it."""
-        attempt = Attempt()
+        attempt = Attempt(request.via)
         plan = await self._plan(request.route, attempt)
 
         async def take(asked: Asked) -> Asked:

@@ -12,11 +12,15 @@ from pipcache.rules.routes import Route
 
 @frozen
 class Request:
-    """A client's request, decoded. ``method`` is GET or HEAD; ``fields`` are what the client sent."""
+    """A client's request, decoded.
+
+    ``method`` is GET or HEAD; ``fields`` are what the client sent, ``via`` the hops it came through.
+    """
 
     route: Route
     method: str = "GET"
     fields: Fields = ()
+    via: tuple[str, ...] = ()
 
 
 @frozen

@@ -147,7 +147,7 @@ class Pages:
         is_hit = page is not None
         is_collapsed = fetching is not None
         if page is None:
-            page = await (fetching.wait() if fetching else self._fetch(request.route, key, Attempt()))
+            page = await (fetching.wait() if fetching else self._fetch(request.route, key, Attempt(request.via)))
         known = self._holdings.as_hit(page.stored, request.route.kind, len(page.formed.html))
         if not is_hit:
             known = _as_miss(known, is_collapsed=is_collapsed)

@@ -59,10 +59,10 @@ class Manner:
     if_range: str | None = None
     accepted: frozenset[int] = frozenset({200})
 
-    def request(self, candidate: Candidate) -> UpstreamRequest:
+    def request(self, candidate: Candidate, via: tuple[str, ...] = ()) -> UpstreamRequest:
         """The request to one place."""
         return UpstreamRequest(
-            candidate.url, candidate.site, self.method, self.for_page, self.byte_range, self.if_range
+            candidate.url, candidate.site, self.method, self.for_page, self.byte_range, self.if_range, via
         )
 
 
@@ -71,8 +71,12 @@ PLAINLY = Manner()
 
 @define
 class Attempt:
-    """What one client's request has met so far; ``silent`` upstreams are asked last for the rest of it."""
+    """What one client's request has met so far; ``silent`` upstreams are asked last for the rest of it.
 
+    ``via`` are the hops that it came through, which go upstream with all that is asked for it.
+    """
+
+    via: tuple[str, ...] = ()
     silent: set[str] = field(factory=set)
 
 
@@ -152,7 +156,7 @@ class Upstreams:
         for candidate in candidates:
             began_at = self._clock.seconds()
             try:
-                response = await self._client.send(manner.request(candidate))
+                response = await self._client.send(manner.request(candidate, attempt.via))
                 if response.status in manner.accepted:
                     return await use(Asked(response, candidate, began_at))
                 response.abandon()

@@ -141,7 +141,7 @@ class UpstreamRequest:
     ``site`` is the upstream whose certificates, proxy and credentials apply; the URL may lie on another host, to which
     its credentials do not go. ``for_page`` asks for a project page: content-encoding allowed, redirects only to
     configured upstreams and the site's ``redirect_hosts``. ``byte_range`` is the value of a Range field, ``if_range`` an
-    ETag that it depends on.
+    ETag that it depends on. ``via`` are the hops that the client's request came through, see ``rules.via``.
     """
 
     url: str
@@ -150,6 +150,7 @@ class UpstreamRequest:
     for_page: bool = False
     byte_range: str | None = None
     if_range: str | None = None
+    via: tuple[str, ...] = ()
 
 
 class BodyReceiver(Protocol):

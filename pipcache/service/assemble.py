@@ -29,6 +29,7 @@ from pipcache.rules.catalog import Catalog, Limits
 from pipcache.rules.freshness import Ttls
 from pipcache.rules.settings import Settings, Upstream
 from pipcache.rules.sites import UpstreamSite
+from pipcache.rules.via import process_name
 from pipcache.web.site import PipcacheSite, Root
 
 T = TypeVar("T")
@@ -78,11 +79,12 @@ def assemble(
     holdings = Holdings(store, catalog, limits, ttls, time.time, events, janitor.nudge, in_thread)
     timeouts = ClientTimeouts(settings.upstream.timeout_seconds, settings.upstream.large_file_timeout_seconds)
     certificates = Certificates()
-    client = UpstreamClient(reactor, timeouts, certificates)
+    name = process_name(secrets.token_hex(8))
+    client = UpstreamClient(reactor, timeouts, name, certificates)
     upstreams = Upstreams(client, reactor, events)
     cache = Cache.of(holdings, upstreams, reactor, in_thread, secrets.token_hex, events)
     report = _Report(catalog, upstreams, settings, reactor, events)
-    root = Root(cache, reactor, events, report.now)
+    root = Root(cache, reactor, events, report.now, name)
     scrub = Scrub(store, catalog, reactor, events, settings.cache.scrub_interval_seconds)
     site = PipcacheSite(root)
     return Program(pool, store, holdings, janitor, scrub, upstreams, certificates, client, root, site)

@@ -26,7 +26,7 @@ _READ_FIELDS = (
     "if-modified-since",
     "if-unmodified-since",
 )
-"""The client's fields that we act on; no other is looked at, and none of these but Range ever goes upstream."""
+"""The client's fields that we act on, beside Via; none of these but Range ever goes upstream."""
 
 
 class Leaf(Resource):
@@ -63,9 +63,10 @@ class Sentence(Leaf):
 class Cached(Leaf):
     """Pages, files and all else that comes from upstreams."""
 
-    def __init__(self, route: Route, cache: Cache, clock: Clock, events: Events) -> None:
+    def __init__(self, route: Route, via: tuple[str, ...], cache: Cache, clock: Clock, events: Events) -> None:
         super().__init__()
         self._route = route
+        self._via = via
         self._cache = cache
         self._clock = clock
         self._events = events
@@ -77,7 +78,7 @@ class Cached(Leaf):
             for name in _READ_FIELDS
             for value in request.requestHeaders.getRawHeaders(name.encode(), [])
         )
-        asked = CacheRequest(self._route, request.method.decode("latin-1"), fields)
+        asked = CacheRequest(self._route, request.method.decode("latin-1"), fields, self._via)
         return answer(request, self._cache.respond(asked), self._clock, self._events)
 
 

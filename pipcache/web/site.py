@@ -20,6 +20,7 @@ from pipcache.engine.cache import Cache
 from pipcache.engine.interfaces import Clock, Events
 from pipcache.rules.errors import BadRequest
 from pipcache.rules.routes import Route, RouteKind, parse_target
+from pipcache.rules.via import parse_via, trouble
 from pipcache.web.resources import Cached, Favicon, Health, Help, Redirect, Sentence
 
 IDLE_SECONDS = 60.0
@@ -32,8 +33,12 @@ _READ_ONLY = "This index is read-only; it answers GET and HEAD. To publish a pac
 class Root(Resource):
     """The root of the tree; counts the requests in progress, which a stop waits for."""
 
-    def __init__(self, cache: Cache, clock: Clock, events: Events, report: Callable[[], dict[str, Any]]) -> None:
+    def __init__(
+        self, cache: Cache, clock: Clock, events: Events, report: Callable[[], dict[str, Any]], name: str
+    ) -> None:
+        """The tree; ``name`` is what this process is called in Via."""
         super().__init__()
+        self._name = name
         self._cache = cache
         self._clock = clock
         self._events = events
@@ -56,7 +61,9 @@ class Root(Resource):
             route = parse_target(request.uri)
         except BadRequest as error:
             return Sentence(error.status, str(error))
-        return self._resource(route)
+        via = parse_via(value.decode("latin-1") for value in request.requestHeaders.getRawHeaders(b"via", []))
+        loop = trouble(via, self._name)
+        return Sentence(508, loop) if loop else self._resource(route, via)
 
     def when_idle(self) -> Deferred[None]:
         """Fires when no request is in progress."""
@@ -65,12 +72,12 @@ class Root(Resource):
         self._tell_if_idle()
         return idle
 
-    def _resource(self, route: Route) -> IResource:
+    def _resource(self, route: Route, via: tuple[str, ...]) -> IResource:
         if route.kind in self._fixed:
             return self._fixed[route.kind]
         if route.location is not None:
             return Redirect(route.location)
-        return Cached(route, self._cache, self._clock, self._events)
+        return Cached(route, via, self._cache, self._clock, self._events)
 
     def _finished(self, _: object) -> None:
         self._in_progress -= 1

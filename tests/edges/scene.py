@@ -134,7 +134,7 @@ class Scene:
         is_private: Callable[[str], bool] = is_private,
     ) -> None:
         self.reactor = reactor
-        self.client = UpstreamClient(reactor, ClientTimeouts(silence, body), is_private=is_private)
+        self.client = UpstreamClient(reactor, ClientTimeouts(silence, body), "pipcache-0123", is_private=is_private)
         self.upstream = FakeUpstream()
         self._stack = AsyncExitStack()
 

@@ -75,6 +75,10 @@ async def test_a_body_comes_in_pieces_as_it_is_sent():
         ({"for_page": True}, {"accept": "text/html", "accept-encoding": "gzip"}),
         ({"method": "HEAD"}, {"accept": "*/*", "accept-encoding": "identity"}),
         (
+            {"via": ("other", "pipcache-ab")},
+            {"accept": "*/*", "accept-encoding": "identity", "via": "1.1 other, 1.1 pipcache-ab, 1.1 pipcache-0123"},
+        ),
+        (
             {"byte_range": "bytes=2-5"},
             {"accept": "*/*", "accept-encoding": "identity", "range": "bytes=2-5"},
         ),
@@ -86,14 +90,14 @@ async def test_a_body_comes_in_pieces_as_it_is_sent():
 )
 @bounded
 async def test_exactly_these_fields_go_up(options, fields):
-    """Files are asked for as they are, pages in gzip; a Range is passed on, and nothing else that is a client's."""
+    """Files are asked for as they are, pages in gzip; Range and Via are passed on, and nothing else of a client's."""
     async with Scene() as scene:
         scene.upstream.add("/a", BODY)
         await scene.fetch("/a", **options)
         headers = dict(scene.upstream.requests[0].headers)
         assert headers.pop("connection", "keep-alive").lower() == "keep-alive"
         own = {"host": f"127.0.0.1:{scene.upstream.port}", "user-agent": f"pipcache/{__version__}"}
-        assert headers == fields | own
+        assert headers == {"via": "1.1 pipcache-0123"} | fields | own
 
 
 @bounded

@@ -23,6 +23,7 @@ from pipcache.web.site import PipcacheSite, Root
 from tests.fakes.cache import Cached, page, promised
 
 TARGET, BODY = "/packages/aa/bb/demo-1.0.whl", b"the bytes of a file" * 20
+NAME = "pipcache-0123"
 CANARY = f"GET {TARGET} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode()
 
 METHODS = st.sampled_from(
@@ -115,7 +116,7 @@ class Counting(Root):
     """The root, which notes the methods of what it was asked."""
 
     def __init__(self, cached: Cached) -> None:
-        super().__init__(cached.cache, cached.clock, cached.events, lambda: {"status": "healthy"})
+        super().__init__(cached.cache, cached.clock, cached.events, lambda: {"status": "healthy"}, NAME)
         self.methods: list[bytes] = []
 
     def getChild(self, path: bytes, request: Any) -> Any:
