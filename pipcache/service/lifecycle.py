@@ -24,6 +24,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pipcache.edges.logs import LoggedEvents, new_logger
+from pipcache.edges.own_address import is_own
 from pipcache.edges.pip_index import PipIndex, discover_pip_index, local_addresses
 from pipcache.rules.errors import ConfigError, StorageError
 from pipcache.rules.settings import Upstream
@@ -56,6 +57,7 @@ class PipcacheService(Service):
         self._events = LoggedEvents(self._log)
         self._program: Program = assemble(self._settings, self._cache_dir, reactor, self._events)
         self._reach: Reach | None = None
+        self._upstreams: tuple[Upstream, ...] = ()
         self._scanning: Deferred[None] | None = None
         self._next_scan: IDelayedCall | None = None
         self._sweeping = LoopingCall(self._program.janitor.nudge)
@@ -90,13 +92,15 @@ class PipcacheService(Service):
         """Begin to answer.
 
         Raises:
-            SystemExit: the cache directory is of another program, or another version of this one.
+            SystemExit: the cache directory is of another program, or another version of this one; or every upstream
+                is this very server.
         """
         super().startService()  # type: ignore[no-untyped-call]
         for warning in self._configuration.warnings:
             self._log.warn("{warning}", warning=warning)
         self._log.info("settings: {source}", source=self._configuration.source)
         self._log.info("{reason}", reason=self._cache_dir_reason)
+        self._upstreams = self._others()
         self._program.pool.start()
         try:
             for warning in self._program.store.prepare():
@@ -108,6 +112,24 @@ class PipcacheService(Service):
         self._begin_scan()
         self._sweeping.start(SWEEP_SECONDS, now=False)
         Deferred.fromCoroutine(self._find_upstreams())
+
+    def _others(self) -> tuple[Upstream, ...]:
+        """The configured upstreams without those that are this server itself: they would ask us what we ask them."""
+        assert self.port is not None
+        assert self._reach is not None
+        bound = cast(IPv4Address, self.port.getHost())
+        address = (bound.host, bound.port)
+        upstreams = self._settings.upstream.in_order
+        own = [each for each in upstreams if not each.is_pip and is_own(self._reach.site(each).origin, address)]
+        if len(own) == len(upstreams):
+            names = ", ".join(upstream.name for upstream in own)
+            raise SystemExit(
+                f"pipcache: the address of every upstream ({names}) is that of this server itself; "
+                "set upstream.primary.url to a mirror"
+            )
+        for upstream in own:
+            self._log.warn("upstream {name} is left out: its address is that of this server itself", name=upstream.name)
+        return tuple(each for each in upstreams if each not in own)
 
     def _begin_scan(self) -> None:
         self._scanning = Deferred.fromCoroutine(self._scan())
@@ -172,7 +194,7 @@ class PipcacheService(Service):
         assert self._reach is not None
         sites: list[UpstreamSite] = []
         pip_index: PipIndex | None = None
-        upstreams = self._settings.upstream.in_order
+        upstreams = self._upstreams
         if any(upstream.is_pip for upstream in upstreams):
             others = tuple(self._reach.site(upstream) for upstream in upstreams if not upstream.is_pip)
             if others:
