@@ -57,6 +57,9 @@ class Fetch:
     Its owner calls ``take`` for a response, again for one that goes on where that broke off, then ``release``; ``give_up``
     where there is no other. The body is closed when the followers have left too.
 
+    ``measured_bytes``: how many bytes the response that is taken has brought; 0 where a slow client held it up, so that
+    its time says nothing of its upstream.
+
     ``length``: in bytes, None while nobody has said it. ``shown`` fires once, with the first byte that a client may see or
     when the body is whole, whichever response brings that.
     """
@@ -69,6 +72,8 @@ class Fetch:
         self.is_wrong = False
         self.available = body.size
         self.shown: Waiters[None] = Waiters()
+        self._response_bytes = 0
+        self._was_held_up = False
         self._expected = expected
         self._hasher = _hasher(expected.digest)
         self._hint_hasher = None if expected.digest else _hasher(expected.hint)
@@ -101,11 +106,17 @@ class Fetch:
             raise
         self._response = response
         self._taken = Deferred()
+        self._response_bytes = 0
         taken = self._taken
         if self._is_paused:
             response.pause()
         response.deliver(self)
         await taken
+
+    @property
+    def measured_bytes(self) -> int:
+        """See the class."""
+        return 0 if self._was_held_up else self._response_bytes
 
     @property
     def is_wanted(self) -> bool:
@@ -177,6 +188,7 @@ class Fetch:
 
     def received(self, data: bytes) -> None:
         """Take the next chunk and offer it."""
+        self._response_bytes += len(data)
         if self._skip_bytes:
             skipped = min(self._skip_bytes, len(data))
             self._skip_bytes -= skipped
@@ -301,7 +313,7 @@ class Fetch:
         has_all = self.body.size == self.length  # and waits for the end, which no reading could bring nearer
         is_ahead = self.body.window_bytes > WINDOW_BYTES and not has_all
         if is_ahead and not self._is_paused and self._response is not None:
-            self._is_paused = True
+            self._is_paused = self._was_held_up = True
             self._response.pause()
 
     def _abandon_unwanted(self) -> None:

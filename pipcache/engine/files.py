@@ -207,7 +207,7 @@ class Files:
             self._events.crashed(f"relaying {path}")
         else:
             if asked.response.status < 400:
-                self._upstreams.succeeded(asked.candidate.health_name)
+                self._upstreams.succeeded(asked.candidate.health_name, fetch.measured_bytes, asked.head_at)
         finally:
             fetch.release()
 
@@ -242,17 +242,27 @@ class Files:
             return None
 
     def _where_linked(self, route: Route, located: Located, attempt: Attempt) -> Plan:
-        """First where the page says, then, for a path of ``/packages/``, at the same path of the other upstreams."""
+        """First where the page says, then, for a path of ``/packages/``, at the same path of the other upstreams.
+
+        Where the upstreams are not asked in the configured order, the one whose page it is has no precedence: any of them
+        may give what a digest says is right.
+        """
         is_metadata = route.filename is not None and is_metadata_filename(route.filename)
         url = _beside(located.file.url) if is_metadata else located.file.url
         hashes = located.file.metadata_hashes or {} if is_metadata else located.file.hashes
         site = next(site for site in self._upstreams.sites if site.name == located.upstream)
         host = next((each.name for each in self._upstreams.sites if each.has(url)), None)
+        digest = preferred(hashes)
         candidates = [Candidate(url, site, host)]
         if route.kind is RouteKind.FILE:
-            candidates += [each for each in self._everywhere(route, attempt) if each.url != url]
+            everywhere = self._everywhere(route, attempt)
+            others = [each for each in everywhere if each.url != url]
+            is_one_of_them = len(others) < len(everywhere)
+            if is_one_of_them and digest is not None and not self._upstreams.is_ordered:
+                candidates = [*everywhere]
+            else:
+                candidates += others
         candidates.sort(key=lambda each: self._is_put_last(each.health_name, attempt))
-        digest = preferred(hashes)
         return Plan(tuple(candidates) if digest else self._trusted(candidates), digest)
 
     def _is_put_last(self, health_name: str | None, attempt: Attempt) -> bool:

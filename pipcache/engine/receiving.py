@@ -197,7 +197,7 @@ class Receiving:
         candidate, fetch = incoming.asked.candidate, incoming.fetch
         error = await incoming.taking
         if error is None:
-            self._upstreams.succeeded(candidate.health_name)
+            self._upstreams.succeeded(candidate.health_name, fetch.measured_bytes, incoming.asked.head_at)
         else:
             self.broke(route.path, incoming.asked, error)
             givers = [candidate.site.name]
@@ -239,7 +239,7 @@ class Receiving:
             finally:
                 if fetch.body.size > size_before:
                     givers.append(asked.candidate.site.name)
-            self._upstreams.succeeded(asked.candidate.health_name)
+            self._upstreams.succeeded(asked.candidate.health_name, fetch.measured_bytes, asked.head_at)
             return True
 
         validators = [(place, validator if place == first.candidate else None) for place in places]

@@ -70,8 +70,12 @@ class Unwanted(UpstreamError):
 
 
 class NotServed(UpstreamError):
-    """No upstream gave the thing; ``status`` is what their answers together amount to (404, 403, 451, 502 or 504)."""
+    """No upstream gave the thing; ``status`` is what their answers together amount to (404, 502, 503 or 504).
 
-    def __init__(self, status: int, message: str) -> None:
+    ``retry_after_seconds``: when to ask again, where the upstreams said so.
+    """
+
+    def __init__(self, status: int, message: str, retry_after_seconds: int | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.retry_after_seconds = retry_after_seconds

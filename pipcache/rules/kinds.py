@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import yaml
 from attrs import frozen
 
+from pipcache.rules.selection import Selection
 from pipcache.rules.units import DURATION_HELP, SIZE_HELP, format_duration, parse_duration, parse_size
 
 PIP: Final = "pip:"
@@ -238,6 +239,8 @@ FILE: Final = Kind("a file", "a path, or nothing", _place)
 SWITCH: Final = Kind("true or false", "true or false", _switch)
 _LEVELS: Final = ("debug", "info", "warn", "error")
 LEVEL: Final = Kind("a log level", ", ".join(_LEVELS), _choice(*_LEVELS))
+_SELECTIONS: Final = tuple(selection.value for selection in Selection)
+SELECTION: Final = Kind("a way to select upstreams", ", ".join(_SELECTIONS), _choice(*_SELECTIONS))
 NAME: Final = Kind("a name", "letters, digits, dots, underscores and hyphens", _matching(_TOKEN))
 INDEX_URL: Final = Kind("an index's address", "an http:// or https:// URL without query or fragment", _http_url)
 URL: Final = Kind(

@@ -19,6 +19,7 @@ from attrs import frozen
 
 from pipcache.rules import kinds
 from pipcache.rules.kinds import Kind
+from pipcache.rules.selection import Selection
 
 T = TypeVar("T")
 _NODE: Final = "pipcache"
@@ -136,17 +137,21 @@ DEFAULT_MORE: Final = (Upstream("pip", kinds.PIP),)
 
 @frozen
 class UpstreamSettings:
-    """Who is asked, in which order, and for how long. Names are unique; there is at least one upstream."""
+    """Who is asked, in which order, and for how long. Names are unique; there is at least one upstream.
+
+    ``selection`` is the value of a ``selection.Selection``.
+    """
 
     primary: Upstream | None = section(Upstream, DEFAULT_PRIMARY)
     fallback: Upstream | None = section(Upstream, DEFAULT_FALLBACK)
     more: tuple[Upstream, ...] = sections(Upstream, DEFAULT_MORE)
+    selection: str = key(kinds.SELECTION, Selection.ORDERED.value)
     timeout_seconds: float = key(kinds.DURATION, 30.0, "timeout")
     large_file_timeout_seconds: float = key(kinds.DURATION, 600.0, "large_file_timeout")
 
     @property
     def in_order(self) -> tuple[Upstream, ...]:
-        """All upstreams, in the order in which they are tried."""
+        """All upstreams, as configured; see ``selection``."""
         return tuple(upstream for _, upstream in self.by_path)
 
     @property

@@ -24,11 +24,13 @@ from pipcache.engine.cache import Cache
 from pipcache.engine.holdings import Holdings
 from pipcache.engine.janitor import Janitor
 from pipcache.engine.scrub import Scrub
-from pipcache.engine.upstreams import Upstreams
+from pipcache.engine.upstreams import PATIENCE_SECONDS, Upstreams
 from pipcache.rules.catalog import Catalog, Limits
 from pipcache.rules.freshness import Ttls
+from pipcache.rules.selection import Health, Selection
 from pipcache.rules.settings import Settings, Upstream
 from pipcache.rules.sites import UpstreamSite
+from pipcache.rules.speed import Speed
 from pipcache.rules.via import process_name
 from pipcache.web.site import PipcacheSite, Root
 
@@ -56,9 +58,17 @@ class Program:
 
 
 def assemble(
-    settings: Settings, cache_dir: Path, reactor: Any, events: LoggedEvents, files: Files | None = None
+    settings: Settings,
+    cache_dir: Path,
+    reactor: Any,
+    events: LoggedEvents,
+    files: Files | None = None,
+    patience_seconds: float = PATIENCE_SECONDS,
 ) -> Program:
-    """Build the program; nothing is opened, started or listened on here. ``files``: how the disk is reached."""
+    """Build the program; nothing is opened, started or listened on here.
+
+    ``files``: how the disk is reached. ``patience_seconds``: see ``upstreams``.
+    """
     pool = ThreadPool(0, DISK_THREADS, "pipcache-disk")
 
     def in_thread(function: Callable[[], T]) -> Awaitable[T]:
@@ -81,7 +91,10 @@ def assemble(
     certificates = Certificates()
     name = process_name(secrets.token_hex(8))
     client = UpstreamClient(reactor, timeouts, name, certificates)
-    upstreams = Upstreams(client, reactor, events)
+    selection = Selection(settings.upstream.selection)
+    upstreams = Upstreams(
+        client, reactor, events, selection, patience_seconds=patience_seconds, epoch_seconds=time.time
+    )
     cache = Cache.of(holdings, upstreams, reactor, in_thread, secrets.token_hex, events)
     report = _Report(catalog, upstreams, settings, reactor, events)
     root = Root(cache, reactor, events, report.now, name)
@@ -138,8 +151,13 @@ class _Report:
         }
 
     def _upstream(self, name: str) -> dict[str, Any]:
-        health = self._upstreams.health.get(name)
-        if health is None:
-            return {"name": name, "state": "ok", "consecutive_failures": 0}
-        state = "last" if self._upstreams.is_last(name) else "failing"
-        return {"name": name, "state": state, "consecutive_failures": health.consecutive_failures}
+        health = self._upstreams.health.get(name, Health())
+        speed = self._upstreams.speeds.get(name, Speed())
+        failures = health.consecutive_failures
+        return {
+            "name": name,
+            "state": "last" if self._upstreams.is_last(name) else "failing" if failures else "ok",
+            "consecutive_failures": failures,
+            "time_to_first_byte_seconds": None if speed.first_byte is None else round(speed.first_byte.value, 4),
+            "throughput_bytes_per_second": None if speed.throughput is None else round(speed.throughput.value),
+        }

@@ -18,7 +18,7 @@ from pipcache import __version__
 from pipcache.engine.follower import BodyFollower
 from pipcache.engine.interfaces import Clock, Events
 from pipcache.engine.outcome import Outcome
-from pipcache.rules.errors import PipcacheError
+from pipcache.rules.errors import NotServed, PipcacheError
 from pipcache.rules.fields import Fields
 
 _PASSED: Fields = (("x-cache-status", "MISS"), ("via", "1.1 pipcache"))
@@ -39,7 +39,7 @@ async def _answer(
         outcome = await coming
     except PipcacheError as error:
         if presence.is_there:
-            send_text(request, error.status, str(error), _PASSED)
+            send_text(request, error.status, str(error), (*_PASSED, *_when_to_ask_again(error)))
         return
     except Exception:
         events.crashed("answering a request")
@@ -50,6 +50,11 @@ async def _answer(
         outcome.drop()
         return
     send_outcome(request, outcome, clock, presence)
+
+
+def _when_to_ask_again(error: PipcacheError) -> Fields:
+    seconds = error.retry_after_seconds if isinstance(error, NotServed) else None
+    return () if seconds is None else (("retry-after", str(seconds)),)
 
 
 def send_outcome(request: Request, outcome: Outcome, clock: Clock, presence: _Presence) -> None:

@@ -96,7 +96,7 @@ class Exchange:
     """One request, and the ``UpstreamResponse`` to it."""
 
     def __init__(self, client: SimulatedClient, request: UpstreamRequest) -> None:
-        self.answer: Deferred[Any] = Deferred()
+        self.answer: Deferred[Any] = Deferred(lambda _: self._over())  # who cancels it wants none any more
         self.request = request
         self.url = request.url
         self.status = 200

@@ -52,7 +52,7 @@ class Reader:
             outcome = await cache.respond(Request(route_of(self.path), self.method, self.fields))
         except PipcacheError as error:
             self.end = self.end or "refused"
-            if error.status not in (404, 502, 504):
+            if error.status not in (404, 502, 503, 504):
                 raise Wrong(f"refused with {error.status}: {error}") from error
             return
         if self.end is not None:

@@ -21,6 +21,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from pipcache.edges.logs import LoggedEvents, new_logger
+from pipcache.engine.upstreams import PATIENCE_SECONDS
 from pipcache.rules.key import CacheKey
 from pipcache.rules.routes import parse_target
 from pipcache.rules.settings import CacheSettings, Settings, Upstream, UpstreamSettings
@@ -69,6 +70,7 @@ class Proxy:
     settings: Settings
     cache_dir: Path
     sites: tuple[Upstream, ...]
+    patience_seconds: float = PATIENCE_SECONDS
     program: Program = field(init=False)
     port: int = field(init=False, default=0)
     _listening: Any = field(init=False, default=None)
@@ -76,7 +78,7 @@ class Proxy:
     async def start(self, *, scan: bool = False) -> None:
         """Assemble, listen on a port that the system chooses, and answer."""
         events = LoggedEvents(new_logger("info"))
-        self.program = assemble(self.settings, self.cache_dir, reactor, events)
+        self.program = assemble(self.settings, self.cache_dir, reactor, events, patience_seconds=self.patience_seconds)
         self.program.pool.start()
         self.program.store.prepare()
         self._listening = reactor.listenTCP(0, self.program.site, interface="127.0.0.1")  # type: ignore[attr-defined]
@@ -169,6 +171,8 @@ class Flow:
         timeout: float = 15.0,
         body_timeout: float = 600.0,
         scan: bool = False,
+        selection: str = "ordered",
+        patience: float = PATIENCE_SECONDS,
         **cache: Any,
     ) -> Proxy:
         """A program that asks these upstreams in this order; they are called one, two, three."""
@@ -182,11 +186,12 @@ class Flow:
                 primary=sites[0],
                 fallback=sites[1] if len(sites) > 1 else None,
                 more=sites[2:],
+                selection=selection,
                 timeout_seconds=timeout,
                 large_file_timeout_seconds=body_timeout,
             ),
         )
-        proxy = Proxy(settings, self.folder / f"cache-{len(self.proxies)}", sites)
+        proxy = Proxy(settings, self.folder / f"cache-{len(self.proxies)}", sites, patience)
         self.proxies.append(proxy)
         await proxy.start(scan=scan)
         return proxy

@@ -126,7 +126,8 @@ async def test_a_client_that_leaves_is_no_failure_of_upstream(flow):
         await client.ask(target, *fields).received(1000)
         client.vanish()
         await first.until(lambda: first.open_connections == 0)
-    assert (await proxy.health())["upstreams"][0] == {"name": "one", "state": "ok", "consecutive_failures": 0}
+    first_one = (await proxy.health())["upstreams"][0]
+    assert (first_one["state"], first_one["consecutive_failures"]) == ("ok", 0)
 
 
 @bounded

@@ -9,14 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipcache.rules.selection import (
+    BUSY_SECONDS,
     MAX_PENALTY_SECONDS,
     Answer,
     Failure,
     Health,
+    Selection,
     is_failure,
+    not_now,
     order,
     verdict,
 )
+from pipcache.rules.speed import Speed
 
 UNREACHABLE, TIMED_OUT, BROKEN = Failure.UNREACHABLE, Failure.TIMED_OUT, Failure.BROKEN
 
@@ -196,3 +200,120 @@ def test_a_complete_answer_ends_distrust() -> None:
     """As it ends every penalty: each body is checked anyway."""
     assert Health().distrusted(100.0).succeeded() == Health()
     assert order(("a", "b"), {"a": Health().distrusted(100.0)}, 120.0) == ("b", "a")
+
+
+NOW = 784_111_777.0  # Sun, 06 Nov 1994 08:49:37 GMT
+
+
+@pytest.mark.parametrize(
+    ("status", "retry_after", "seconds"),
+    [
+        (429, "7", 7.0),
+        (503, "7", 7.0),
+        (429, " 7 ", 7.0),
+        (503, "0", 0.0),
+        (503, "3600", 60.0),
+        (503, "9" * 18, 60.0),
+        (503, "Sun, 06 Nov 1994 08:49:57 GMT", 20.0),
+        (503, "Sunday, 06-Nov-94 08:49:57 GMT", 20.0),
+        (429, "Sun, 06 Nov 1994 10:00:00 GMT", 60.0),
+        (503, "Sun, 06 Nov 1994 08:49:00 GMT", None),
+        (503, "-7", None),
+        (503, "7.5", None),
+        (503, "\u0667", None),
+        (503, "9" * 5000, None),
+        (503, "soon", None),
+        (503, "", None),
+        (503, None, None),
+        (429, None, BUSY_SECONDS),
+        (429, "soon", BUSY_SECONDS),
+        (429, "-7", BUSY_SECONDS),
+        (200, "7", None),
+        (404, "7", None),
+        (500, "7", None),
+    ],
+)
+def test_for_how_long_an_upstream_wants_to_be_left_alone(
+    status: int, retry_after: str | None, seconds: float | None
+) -> None:
+    """As it says, a minute at most; a 429 says it also where it does not say for how long."""
+    assert not_now(status, retry_after, NOW) == seconds
+
+
+@given(st.sampled_from([429, 503]), st.text(max_size=30) | st.integers().map(str))
+def test_no_retry_after_breaks_anything(status: int, retry_after: str) -> None:
+    """Whatever a mirror sends there, it costs it a minute at most."""
+    seconds = not_now(status, retry_after, NOW)
+    assert seconds is None or 0 <= seconds <= MAX_PENALTY_SECONDS
+
+
+def test_one_that_is_put_off_is_last_and_has_not_failed() -> None:
+    """For so long and no longer, and a first complete answer ends it."""
+    health = Health().put_off(10.0, 100.0)
+    assert health.is_last(109.9)
+    assert not health.is_last(110.0)
+    assert health.consecutive_failures == 0
+    assert health.succeeded() == Health()
+
+
+def test_being_put_off_shortens_no_penalty() -> None:
+    """Nor does a shorter time end a longer one."""
+    assert Health().distrusted(100.0).put_off(10.0, 100.0).last_until == 160.0
+    assert Health().put_off(30.0, 100.0).put_off(1.0, 110.0).last_until == 130.0
+    assert Health().put_off(3600.0, 100.0).last_until == 160.0
+
+
+def test_failures_while_it_is_put_off_do_not_count() -> None:
+    """It was asked because nobody else had it; and afterwards it takes three in a row again."""
+    health = Health().put_off(10.0, 100.0)
+    assert health.failed(101.0, 102.0) == health
+    assert not health.failed(110.0, 111.0).failed(112.0, 113.0).is_last(113.0)
+    assert health.failed(110.0, 111.0).failed(112.0, 113.0).failed(114.0, 114.0).is_last(114.0)
+
+
+@pytest.mark.parametrize(
+    ("turn", "expected"), [(0, "abcd"), (1, "bcda"), (2, "cdab"), (3, "dabc"), (4, "abcd"), (401, "bcda")]
+)
+def test_each_request_begins_with_the_next_one(turn: int, expected: str) -> None:
+    """And goes on from there."""
+    assert "".join(order("abcd", {}, 0.0, Selection.ROUND_ROBIN, turn=turn)) == expected
+
+
+def test_those_put_last_have_no_turn() -> None:
+    """The others share the requests evenly."""
+    health = {"b": put_last(10.0)}
+    found = ["".join(order("abc", health, 10.0, Selection.ROUND_ROBIN, turn=turn)) for turn in range(4)]
+    assert found == ["acb", "cab", "acb", "cab"]
+
+
+def test_the_fastest_comes_first() -> None:
+    """Unless it is put last; and only where that is what was selected."""
+    speeds = {name: Speed().asked(0.0).answered(seconds, 0.0) for name, seconds in (("a", 0.9), ("b", 0.5), ("c", 0.1))}
+    assert order("abc", {}, 1.0, Selection.FASTEST, speeds=speeds) == ("c", "b", "a")
+    assert order("abc", {"c": put_last(0.0)}, 1.0, Selection.FASTEST, speeds=speeds) == ("b", "a", "c")
+    assert order("abc", {}, 1.0, speeds=speeds) == ("a", "b", "c")
+
+
+SPEEDS = st.builds(
+    lambda asked, first_byte: asked if first_byte is None else asked.answered(first_byte, 0.0),
+    st.none().map(lambda _: Speed()) | st.floats(0, 1000).map(Speed().asked),
+    st.none() | st.floats(0, 30),
+)
+
+
+@given(
+    st.lists(st.sampled_from("abcdef"), unique=True),
+    st.sets(st.sampled_from("abcdef")),
+    st.sampled_from(list(Selection)),
+    st.integers(0, 1000),
+    st.dictionaries(st.sampled_from("abcdef"), SPEEDS),
+)
+def test_an_order_has_all_and_those_put_last_at_its_end(
+    names: list[str], last: set[str], selection: Selection, turn: int, speeds: dict[str, Speed]
+) -> None:
+    """Whatever is selected, each upstream is asked once, and those put last as configured."""
+    health = {name: put_last(1000.0) for name in last}
+    found = order(names, health, 1000.0, selection, turn=turn, speeds=speeds)
+    assert sorted(found) == sorted(names)
+    ends = [name for name in names if name in last]
+    assert list(found[len(names) - len(ends) :]) == ends

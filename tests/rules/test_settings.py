@@ -35,6 +35,7 @@ def test_without_anything_said_the_defaults_hold() -> None:
         Upstream("aliyun", "https://mirrors.aliyun.com", "/pypi"),
         Upstream("pip", "pip:"),
     )
+    assert settings.upstream.selection == "ordered"
     assert [upstream.is_pip for upstream in settings.upstream.in_order] == [False, False, True]
     assert (settings.upstream.timeout_seconds, settings.upstream.large_file_timeout_seconds) == (30, 600)
     assert settings.log.level == "info"
@@ -102,6 +103,7 @@ VALUES = {
         lambda s: s.upstream.more,
         (Upstream("a", "http://a.example"), Upstream("pip", "pip:")),
     ),
+    "upstream.selection": ("ROUND_ROBIN", lambda s: s.upstream.selection, "round_robin"),
     "upstream.timeout": ("2s", lambda s: s.upstream.timeout_seconds, 2.0),
     "upstream.large_file_timeout": ("1h", lambda s: s.upstream.large_file_timeout_seconds, 3600.0),
     "log.level": ("DEBUG", lambda s: s.log.level, "debug"),

@@ -67,7 +67,7 @@ def test_it_finds_a_finish_on_a_cut(monkeypatch: pytest.MonkeyPatch, nothing_lef
             self._end(error)
 
     monkeypatch.setattr(Fetch, "failed", finishes)
-    assert re.search("not right|were announced", found_in(SEEDS))
+    assert re.search("not right|were announced|clients hang", found_in(SEEDS))  # for the rest, for ever
     nothing_left_behind.clear()
 
 

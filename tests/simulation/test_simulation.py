@@ -22,4 +22,4 @@ def test_everything_holds_whatever_happens(first: int) -> None:
 def test_a_seed_always_does_the_same() -> None:
     """Two runs of one seed take the same steps at the same times, so a failing one can be looked at again."""
     with small_sizes():
-        assert run_seed(3, 300) == run_seed(3, 300)
+        assert run_seed(4, 300) == run_seed(4, 300)
