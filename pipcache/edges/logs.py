@@ -6,6 +6,9 @@ Messages are templates with their values as fields. None carries a query, a cred
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 from twisted.logger import (
     FilteringLogObserver,
     Logger,
@@ -17,6 +20,8 @@ from twisted.logger import (
 from pipcache.rules.errors import DigestMismatch, PipcacheError
 from pipcache.rules.units import approximate_size
 
+CROWDED_SECONDS = 60.0
+
 
 def new_logger(level: str) -> Logger:
     """A logger of messages from ``level`` on: debug, info, warn or error."""
@@ -27,9 +32,11 @@ def new_logger(level: str) -> Logger:
 class LoggedEvents:
     """``Events`` as log lines; ``trouble`` is what the disk is failing with now, None when it works."""
 
-    def __init__(self, log: Logger) -> None:
+    def __init__(self, log: Logger, seconds: Callable[[], float] = time.monotonic) -> None:
         self.trouble: str | None = None
         self._log = log
+        self._seconds = seconds
+        self._crowded_at = -CROWDED_SECONDS
 
     def fetched(self, path: str, upstream: str, size_bytes: int, seconds: float) -> None:
         """A body came whole."""
@@ -82,6 +89,13 @@ class LoggedEvents:
             size=approximate_size(size_bytes),
             seconds=seconds,
         )
+
+    def crowded(self, limit: int) -> None:
+        """A client was sent away; said once a minute, for it is one of many."""
+        now = self._seconds()
+        if now - self._crowded_at >= CROWDED_SECONDS:
+            self._crowded_at = now
+            self._log.warn("{limit} clients are connected, so others are sent away with a 503", limit=limit)
 
     def crashed(self, doing: str) -> None:
         """A bug of ours."""

@@ -48,7 +48,7 @@ class BodyFollower:
         """Take the chunk directly where it is the next one for this client; else see to it in turn."""
         if self._is_closed or self._is_paused or self._is_pumping:
             return
-        if offset != self.position or self._is_due:
+        if offset != self.position or self._is_due or len(data) > CHUNK_BYTES:
             self._pump_soon()
             return
         if self._stop is not None and offset + len(data) > self._stop:

@@ -336,5 +336,8 @@ class Events(Protocol):
     def scanned(self, entries: int, size_bytes: int, seconds: float) -> None:
         """The scan at start is through."""
 
+    def crowded(self, limit: int) -> None:
+        """A client was sent away, as ``limit`` others are connected."""
+
     def crashed(self, doing: str) -> None:
         """A bug: log the exception being handled; what was being done goes on."""

@@ -32,7 +32,7 @@ from pipcache.rules.settings import Settings, Upstream
 from pipcache.rules.sites import UpstreamSite
 from pipcache.rules.speed import Speed
 from pipcache.rules.via import process_name
-from pipcache.web.site import PipcacheSite, Root
+from pipcache.web.site import ConnectionLimits, PipcacheSite, Root
 
 T = TypeVar("T")
 
@@ -99,7 +99,8 @@ def assemble(
     report = _Report(catalog, upstreams, settings, reactor, events)
     root = Root(cache, reactor, events, report.now, name)
     scrub = Scrub(store, catalog, reactor, events, settings.cache.scrub_interval_seconds)
-    site = PipcacheSite(root)
+    connections = ConnectionLimits(settings.server.max_connections, settings.server.stall_timeout_seconds)
+    site = PipcacheSite(root, connections, reactor, events)
     return Program(pool, store, holdings, janitor, scrub, upstreams, certificates, client, root, site)
 
 

@@ -4,7 +4,7 @@ Start. Read certificates and secrets, then listen: a start that cannot touches n
 requests are answered at once, while the directory is counted and pip is asked for its index. A cache directory that
 cannot be used is said in words, and everything is served from upstream.
 
-Stop. No new connections; transfers in progress get ``DRAIN_SECONDS``; last uses are written; pools and threads end.
+Stop. No new connections; transfers in progress get ``server.drain_timeout``; last uses are written; pools and threads end.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 from threading import Thread
 from typing import Any, cast
 
+from attrs import evolve
 from twisted.application.service import Service
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
@@ -31,9 +32,9 @@ from pipcache.rules.settings import Upstream
 from pipcache.rules.sites import UpstreamSite
 from pipcache.service.assemble import Program, assemble
 from pipcache.service.configuration import Configuration, choose_cache_dir
+from pipcache.service.descriptors import connections_with, descriptors_for, raised_descriptor_limit
 from pipcache.service.reach import Reach
 
-DRAIN_SECONDS = 10.0
 SWEEP_SECONDS = 30.0
 SCAN_SECONDS = 3600.0
 PIP_SECONDS = 3.0
@@ -75,6 +76,7 @@ class PipcacheService(Service):
             self._reach = Reach(self._settings.upstream, os.environ, self._program.certificates)
         except ConfigError as error:
             raise SystemExit(f"pipcache: {error}") from None
+        self._limit_connections()
         host, port = self._settings.server.host, self._settings.server.port
         escaped = host.replace(":", "\\:")
         endpoint = serverFromString(self._reactor, f"tcp:{port}:interface={escaped}:backlog={BACKLOG}")
@@ -86,6 +88,21 @@ class PipcacheService(Service):
             raise SystemExit(
                 f"pipcache: cannot listen on {host} port {port}: {getattr(reason, 'strerror', None) or reason}; "
                 "set server.host and server.port to an address that is free"
+            )
+
+    def _limit_connections(self) -> None:
+        """Let no more clients in than there are descriptors for."""
+        wanted = self._settings.server.max_connections
+        room = connections_with(raised_descriptor_limit(descriptors_for(wanted)))
+        if room < wanted:
+            site = self._program.site
+            site.limits = evolve(site.limits, max_connections=room)
+            self._log.warn(
+                "at most {room} clients may be connected, not {wanted} (server.max_connections), as the system lets "
+                "this process open too few files; its limit is set by ulimit -n or LimitNOFILE=, {needed} are enough",
+                room=room,
+                wanted=wanted,
+                needed=descriptors_for(wanted),
             )
 
     def startService(self) -> None:
@@ -170,11 +187,12 @@ class PipcacheService(Service):
     async def _drained(self) -> None:
         """Wait until no transfer is in progress and all is sent, but not for ever: then break what is left."""
         finishing = Deferred.fromCoroutine(self._finish_transfers())
-        timer = self._reactor.callLater(DRAIN_SECONDS, finishing.cancel)
+        seconds = self._settings.server.drain_timeout_seconds
+        timer = self._reactor.callLater(seconds, finishing.cancel)
         try:
             await finishing
         except CancelledError:
-            self._log.warn("transfers still in progress after {seconds:g} s are cut", seconds=DRAIN_SECONDS)
+            self._log.warn("transfers still in progress after {seconds:g} s are cut", seconds=seconds)
             await self._program.site.abort()
         finally:
             if timer.active():

@@ -14,15 +14,14 @@ from twisted.internet.interfaces import ITransport
 from twisted.web.http import RESPONSES
 from twisted.web.server import NOT_DONE_YET, Request
 
-from pipcache import __version__
 from pipcache.engine.follower import BodyFollower
 from pipcache.engine.interfaces import Clock, Events
 from pipcache.engine.outcome import Outcome
 from pipcache.rules.errors import NotServed, PipcacheError
 from pipcache.rules.fields import Fields
+from pipcache.web.refusals import NO_SNIFFING, SERVER
 
 _PASSED: Fields = (("x-cache-status", "MISS"), ("via", "1.1 pipcache"))
-SERVER = f"pipcache/{__version__}".encode()
 
 
 def answer(request: Request, outcome: Coroutine[Any, Any, Outcome], clock: Clock, events: Events) -> int:
@@ -80,7 +79,12 @@ def send_text(request: Request, status: int, text: str, fields: Fields = ()) -> 
 
 def send_bytes(request: Request, status: int, body: bytes, content_type: str, fields: Fields = ()) -> None:
     """A whole response of our own, not to be kept by anybody."""
-    own = (("content-type", content_type), ("content-length", str(len(body))), ("cache-control", "no-store"))
+    own = (
+        ("content-type", content_type),
+        ("content-length", str(len(body))),
+        ("cache-control", "no-store"),
+        *NO_SNIFFING,
+    )
     set_head(request, status, (*own, *fields))
     if request.method != b"HEAD":
         request.write(body)
@@ -93,7 +97,7 @@ def set_head(request: Request, status: int, fields: Fields) -> None:
     headers = request.responseHeaders
     headers.removeHeader(b"content-type")
     request.defaultContentType = None  # type: ignore[assignment]  # what upstream did not say we do not make up
-    headers.setRawHeaders(b"server", [SERVER])
+    headers.setRawHeaders(b"server", [SERVER.encode()])
     for name, value in fields:
         headers.addRawHeader(name.encode("latin-1"), value.encode("latin-1"))
 

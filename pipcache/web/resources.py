@@ -16,6 +16,7 @@ from pipcache.engine.interfaces import Clock, Events
 from pipcache.engine.outcome import Request as CacheRequest
 from pipcache.rules.fields import Fields
 from pipcache.rules.routes import Route
+from pipcache.web.refusals import Refusal
 from pipcache.web.rendering import answer, send_bytes, send_text
 
 _READ_FIELDS = (
@@ -58,6 +59,18 @@ class Sentence(Leaf):
         return NOT_DONE_YET
 
     render_GET = render
+
+
+class Refused(Sentence):
+    """A request that is not answered; its connection ends, so nothing that came with it is taken for another."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.status, refusal.text, (*refusal.fields, ("connection", "close")))
+
+    def render(self, request: Request) -> int:
+        """The refusal, whatever the method."""
+        request.channel.persistent = 0
+        return super().render(request)
 
 
 class Cached(Leaf):

@@ -1,7 +1,7 @@
 """The resource tree, and the site that serves it.
 
 A request is routed once, by ``rules.routes`` from its target as it came over the wire; Twisted's own splitting of the path
-is not used, as it decodes what must be refused.
+is not used, as it decodes what must be refused. A request that is refused ends its connection.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
+from attrs import frozen
 from twisted.internet.defer import Deferred
-from twisted.internet.protocol import connectionDone
-from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel
+from twisted.internet.interfaces import IAddress, IDelayedCall
+from twisted.internet.protocol import Protocol
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request, Site
 
@@ -21,13 +21,24 @@ from pipcache.engine.interfaces import Clock, Events
 from pipcache.rules.errors import BadRequest
 from pipcache.rules.routes import Route, RouteKind, parse_target
 from pipcache.rules.via import parse_via, trouble
-from pipcache.web.resources import Cached, Favicon, Health, Help, Redirect, Sentence
+from pipcache.web.channel import Channel
+from pipcache.web.refusals import NoRoom, Refusal, refusal_of_method
+from pipcache.web.resources import Cached, Favicon, Health, Help, Redirect, Refused, Sentence
 
 IDLE_SECONDS = 60.0
+HEAD_SECONDS = 30.0
+LOOK_SECONDS = 1.0
+"""How often all connections are looked at; so much later than its limit says may each come to its end."""
 
-_READS = (b"GET", b"HEAD")
-_KNOWN_METHODS = frozenset({b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS", b"TRACE", b"CONNECT"})
-_READ_ONLY = "This index is read-only; it answers GET and HEAD. To publish a package, upload it to the index itself."
+
+@frozen
+class ConnectionLimits:
+    """What a client may take of us: how many connect, and for how long one may send no head or take no byte."""
+
+    max_connections: int
+    stall_seconds: float
+    head_seconds: float = HEAD_SECONDS
+    idle_seconds: float = IDLE_SECONDS
 
 
 class Root(Resource):
@@ -55,12 +66,13 @@ class Root(Resource):
         """The resource for a request; every refusal is one too."""
         self._in_progress += 1
         request.notifyFinish().addBoth(self._finished)
-        if request.method not in _READS:
-            return _refusal(request.method)
+        refusal = refusal_of_method(request.method)
+        if refusal is not None:
+            return Refused(refusal)
         try:
             route = parse_target(request.uri)
         except BadRequest as error:
-            return Sentence(error.status, str(error))
+            return Refused(Refusal(error.status, str(error)))
         via = parse_via(value.decode("latin-1") for value in request.requestHeaders.getRawHeaders(b"via", []))
         loop = trouble(via, self._name)
         return Sentence(508, loop) if loop else self._resource(route, via)
@@ -91,41 +103,78 @@ class Root(Resource):
 
 
 class PipcacheSite(Site):
-    """A site without a server-side session, form parsing or tracebacks in its pages; it knows who is connected."""
+    """A site without a server-side session, form parsing or tracebacks in its pages; it knows who is connected.
+
+    Args:
+        limits: what a client may take; ``limits.max_connections`` may be lowered before the first one comes.
+        reactor: tells the time.
+        events: is told when there is no room.
+    """
 
     displayTracebacks = False
     noisy = False
 
-    def __init__(self, root: Root) -> None:
-        super().__init__(root, timeout=IDLE_SECONDS, parsePOSTFormSubmission=False)  # type: ignore[arg-type]
-        self.protocol = _Channel  # type: ignore[assignment]
-        self._channels: set[_Channel] = set()
+    def __init__(self, root: Root, limits: ConnectionLimits, reactor: Any, events: Events) -> None:
+        super().__init__(  # type: ignore[no-untyped-call]
+            root, timeout=limits.idle_seconds, reactor=reactor, parsePOSTFormSubmission=False
+        )
+        self.limits = limits
+        self.protocol = Channel  # type: ignore[assignment]
+        self._reactor = reactor
+        self._events = events
+        self._channels: set[Channel] = set()
         self._empty: list[Deferred[None]] = []
+        self._looking: IDelayedCall | None = None
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return len(self._channels)
+
+    def seconds(self) -> float:
+        """The time, for the limits of connections."""
+        return float(self._reactor.seconds())
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:  # type: ignore[override]  # NoRoom speaks no HTTP
+        """What talks to a client that has just connected."""
+        if len(self._channels) >= self.limits.max_connections:
+            self._events.crowded(self.limits.max_connections)
+            return NoRoom()
+        return cast(Protocol, super().buildProtocol(addr))  # type: ignore[no-untyped-call]
 
     def close(self) -> Deferred[None]:
         """Close every connection behind the bytes that are still to be sent; fires when all are closed."""
         for channel in tuple(self._channels):
-            channel.loseConnection()
+            channel.loseConnection()  # type: ignore[no-untyped-call]
         return self._when_empty()
 
     def abort(self) -> Deferred[None]:
         """Break every connection, so that nobody takes what was sent for the whole; fires when all are closed."""
         for channel in tuple(self._channels):
-            cast(Any, channel.transport).abortConnection()
+            channel.abort()
         return self._when_empty()
 
     def acceptableProtocols(self) -> list[bytes]:
         """HTTP/1.1 alone: a body of unknown length must be breakable, which is a matter of connections."""
         return [b"http/1.1"]
 
-    def opened(self, channel: _Channel) -> None:
+    def opened(self, channel: Channel) -> None:
         """A client has connected."""
         self._channels.add(channel)
+        if self._looking is None:
+            self._looking = self._reactor.callLater(LOOK_SECONDS, self._look)
 
-    def closed(self, channel: _Channel) -> None:
+    def closed(self, channel: Channel) -> None:
         """It is connected no more."""
         self._channels.discard(channel)
         self._tell_if_empty()
+
+    def _look(self) -> None:
+        """Look at every connection, as long as there are any."""
+        now = self.seconds()
+        for channel in tuple(self._channels):
+            channel.look(now)
+        self._looking = self._reactor.callLater(LOOK_SECONDS, self._look) if self._channels else None
 
     def _when_empty(self) -> Deferred[None]:
         empty: Deferred[None] = Deferred()
@@ -135,31 +184,12 @@ class PipcacheSite(Site):
 
     def _tell_if_empty(self) -> None:
         if not self._channels:
+            if self._looking is not None and self._looking.active():
+                self._looking.cancel()
+                self._looking = None
             empty, self._empty = self._empty, []
             for waiter in empty:
                 waiter.callback(None)
 
     def log(self, request: Request) -> None:  # type: ignore[override]
         """Nothing: Twisted's line would carry query strings. What was fetched is told by ``Events``."""
-
-
-class _Channel(HTTPChannel):
-    """One client's connection, which the site is told of."""
-
-    site: PipcacheSite
-
-    def connectionMade(self) -> None:
-        """A client is there."""
-        super().connectionMade()  # type: ignore[no-untyped-call]
-        self.site.opened(self)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """It has left, or was sent away."""
-        super().connectionLost(reason)  # type: ignore[no-untyped-call]
-        self.site.closed(self)
-
-
-def _refusal(method: bytes) -> Sentence:
-    if method in _KNOWN_METHODS:
-        return Sentence(405, _READ_ONLY, (("allow", "GET, HEAD"),))
-    return Sentence(501, "No such method is known here.")

@@ -116,6 +116,15 @@ class Client(Protocol):
         self._transport.write(data)
         return answer
 
+    def send_more(self, data: bytes) -> None:
+        """Send bytes that belong to what was sent before."""
+        self._transport.write(data)
+
+    @property
+    def unread(self) -> bytes:
+        """What came and is no part of an answer that was awaited."""
+        return bytes(self._buffer)
+
     def pause(self) -> None:
         """Read no more."""
         self._transport.pauseProducing()

@@ -235,6 +235,10 @@ class RecordedEvents:
         """Record it."""
         self.all.append(("scanned", entries, size_bytes, seconds))
 
+    def crowded(self, limit: int) -> None:
+        """Record it."""
+        self.all.append(("crowded", limit))
+
     def crashed(self, doing: str) -> None:
         """Record it."""
         self.all.append(("crashed", doing))

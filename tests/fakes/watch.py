@@ -56,6 +56,9 @@ class Watch:
     def scanned(self, entries: int, size_bytes: int, seconds: float) -> None:
         """As it should be."""
 
+    def crowded(self, limit: int) -> None:
+        """Simulated clients do not connect."""
+
     def crashed(self, doing: str) -> None:
         """Nothing may."""
         if not self._process.is_dead:

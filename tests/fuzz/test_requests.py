@@ -19,11 +19,12 @@ from twisted.python.failure import Failure
 
 from pipcache.rules.errors import BadRequest
 from pipcache.rules.routes import parse_target
-from pipcache.web.site import PipcacheSite, Root
+from pipcache.web.site import ConnectionLimits, PipcacheSite, Root
 from tests.fakes.cache import Cached, page, promised
 
 TARGET, BODY = "/packages/aa/bb/demo-1.0.whl", b"the bytes of a file" * 20
 NAME = "pipcache-0123"
+STATUSES = {200, 206, 301, 302, 304, 307, 308} | {400, 404, 405, 412, 414, 416, 417, 431, 501, 502, 505, 508}
 CANARY = f"GET {TARGET} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode()
 
 METHODS = st.sampled_from(
@@ -65,6 +66,15 @@ LINES = st.one_of(
     ),
     st.sampled_from(
         [b"Upgrade: h2c", b"Authorization: Basic x", b"Cookie: a=b", b"X: " + b"a" * 20_000, b"Host: <script>"]
+    ),
+    st.sampled_from(
+        [
+            f"Via: 1.1 {NAME}".encode(),
+            b"Via: 1.1 other",
+            b"Via: 1.1 <script>",
+            b"Via: \xff,,",
+            b"Via: " + b"1.1 a," * 30,
+        ]
     ),
     st.binary(max_size=12),
 )
@@ -137,7 +147,7 @@ def cached() -> Iterator[Cached]:
 
 def talk(cached: Cached, root: Root, segments: list[bytes]) -> tuple[bytes, bool]:
     """What comes back on a connection that these bytes are sent on, and whether it was closed."""
-    channel = PipcacheSite(root).buildProtocol(None)
+    channel = PipcacheSite(root, ConnectionLimits(1, 60.0), cached.clock, cached.events).buildProtocol(None)
     transport = Connection()
     channel.makeConnection(transport)
     try:
@@ -211,9 +221,7 @@ def test_every_request_gets_an_answer_or_a_close(cached: Cached, several: list[b
     for status, body in answers(said, root.methods):
         assert b"<script>" not in body
         assert b"Traceback" not in body
-        assert status in {200, 206, 301, 302, 304, 307, 308, 400, 404, 405, 412, 414, 416, 417, 431, 501, 502, 505}, (
-            status
-        )
+        assert status in STATUSES
     for sent in cached.client.sent[asked:]:
         there = urlsplit(sent.request.url)
         assert sent.request.method in ("GET", "HEAD")

@@ -25,6 +25,8 @@ def test_without_anything_said_the_defaults_hold() -> None:
     settings = build_settings([])
     assert settings == Settings()
     assert (settings.server.port, settings.server.host) == (8080, "0.0.0.0")
+    assert settings.server.max_connections == 2000
+    assert (settings.server.stall_timeout_seconds, settings.server.drain_timeout_seconds) == (120, 10)
     cache = settings.cache
     assert (cache.dir, cache.max_size_bytes, cache.max_entries) == (None, 1073741824, 10000)
     assert (cache.simple_ttl_seconds, cache.packages_ttl_seconds) == (300, 315_360_000)
@@ -73,6 +75,9 @@ BESIDE = {
 VALUES = {
     "server.port": ("9000", lambda s: s.server.port, 9000),
     "server.host": ("::", lambda s: s.server.host, "::"),
+    "server.max_connections": ("50", lambda s: s.server.max_connections, 50),
+    "server.stall_timeout": ("30s", lambda s: s.server.stall_timeout_seconds, 30.0),
+    "server.drain_timeout": ("1m", lambda s: s.server.drain_timeout_seconds, 60.0),
     "cache.dir": ("/srv/cache", lambda s: s.cache.dir, "/srv/cache"),
     "cache.max_size": ("10GiB", lambda s: s.cache.max_size_bytes, 10 * 2**30),
     "cache.max_entries": ("5", lambda s: s.cache.max_entries, 5),
