@@ -6,15 +6,19 @@ holds a word of it either, and browsers are told to take the text for text.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
 from attrs import frozen
+from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Protocol
+from twisted.python.failure import Failure
 
 from pipcache import __version__
 from pipcache.rules.fields import Fields
 
+_READ_BYTES = 1 << 16
 RETRY_SECONDS = 5
 """What a client is told to wait that found no room."""
 
@@ -75,13 +79,16 @@ def refusal_of_method(method: bytes) -> Refusal | None:
 
 
 class NoRoom(Protocol):
-    """A connection over the limit: told so and closed at once, whatever it came for."""
+    """A connection over the limit: told so and closed on the spot, whatever it came for.
+
+    The reactor accepts a hundred connections and more before it comes to write to any, so an orderly way would need a
+    descriptor for each of them at once.
+    """
 
     def connectionMade(self) -> None:
-        """Answer before anything was asked."""
+        """Answer before anything was asked. What was asked already is read, or closing would reset the connection."""
         transport: Any = self.transport
-        transport.write(CROWDED.response)
-        transport.loseConnection()
-
-    def dataReceived(self, data: bytes) -> None:
-        """Nobody reads this."""
+        with suppress(OSError):
+            transport.getHandle().send(CROWDED.response)
+            transport.getHandle().recv(_READ_BYTES)
+        transport.connectionLost(Failure(ConnectionDone()))

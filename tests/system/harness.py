@@ -130,6 +130,7 @@ class Server(Process):
         options: Sequence[str] = (),
         use_tac: bool = False,
         python: Path | None = None,
+        open_files: int | None = None,
     ) -> None:
         """Prepare, but start nothing.
 
@@ -140,6 +141,7 @@ class Server(Process):
             options: more options of `twistd pipcache`.
             use_tac: start `pipcache.tac`, which finds the settings in its working directory, not the plugin.
             python: of the environment whose installed pipcache is started; None: this checkout is.
+            open_files: the limit of descriptors that the process gets; None: that of the tests.
         """
         super().__init__(folder, "pipcache")
         self.port = free_port()
@@ -152,6 +154,7 @@ class Server(Process):
         self._options = list(options)
         self._use_tac = use_tac
         self._python = python
+        self._open_files = open_files
 
     def __enter__(self) -> Self:
         """Start, and wait until the program answers."""
@@ -182,6 +185,8 @@ class Server(Process):
             command = [*twistd, "--python", TOP / "pipcache.tac", *self._options]
         else:
             command = [*twistd, "pipcache", "--config", config, *self._options]
+        if self._open_files is not None:
+            command = ["sh", "-c", 'ulimit -n "$0" && exec "$@"', str(self._open_files), *command]
         # PYTHONPATH, so that this checkout is what runs, whether or not it is installed
         where = {"PYTHONPATH": str(TOP)} if self._python is None else {"PYTHONSAFEPATH": "1"}
         environment = scrubbed_environment(PYTHONUNBUFFERED="1", **where, **self.environment)

@@ -11,6 +11,7 @@ from attrs import define
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 
 from pipcache.engine.outcome import Outcome, Request
 from pipcache.rules.response import Shape
@@ -28,10 +29,15 @@ class Transport(StringTransport):
 
     handle: socket.socket | None = None
     is_aborted = False
+    is_lost = False
 
     def getHandle(self) -> socket.socket | None:
         """The socket."""
         return self.handle
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Note it."""
+        self.is_lost = True
 
     def abortConnection(self) -> None:
         """Note it."""
@@ -161,12 +167,17 @@ def test_one_too_many_is_told_so_and_the_next_is_let_in(client: Connected) -> No
     """503 and when to come again; the connection is closed before anything was asked. Room is room again."""
     refused, transport = client.site.buildProtocol(None), Transport()
     assert isinstance(refused, NoRoom)
-    refused.makeConnection(transport)
-    head = transport.value().lower()
-    assert head.startswith(b"http/1.1 503 service unavailable\r\n")
-    assert b"\r\nretry-after: 5\r\n" in head
-    assert b"\r\nconnection: close\r\n" in head
-    assert transport.disconnecting
+    theirs, transport.handle = socket.socketpair()
+    with theirs, transport.handle:
+        theirs.sendall(REQUEST)
+        refused.makeConnection(transport)
+        transport.handle.close()
+        response = theirs.recv(1 << 16).lower()
+        assert theirs.recv(1) == b""
+    assert response.startswith(b"http/1.1 503 service unavailable\r\n")
+    assert b"\r\nretry-after: 5\r\n" in response
+    assert b"\r\nconnection: close\r\n" in response
+    assert transport.is_lost
     assert client.site._events.of("crowded") == [(1,)]
     client.channel.connectionLost()
     assert isinstance(client.site.buildProtocol(None), Channel)
