@@ -96,7 +96,7 @@ def assemble(
         client, reactor, events, selection, patience_seconds=patience_seconds, epoch_seconds=time.time
     )
     cache = Cache.of(holdings, upstreams, reactor, in_thread, secrets.token_hex, events)
-    report = _Report(catalog, upstreams, settings, reactor, events)
+    report = _Report(catalog, upstreams, settings, reactor, events, lambda: site.connections)
     root = Root(cache, reactor, events, report.now, name)
     scrub = Scrub(store, catalog, reactor, events, settings.cache.scrub_interval_seconds)
     connections = ConnectionLimits(settings.server.max_connections, settings.server.stall_timeout_seconds)
@@ -122,13 +122,20 @@ class _Report:
     """What ``/health`` says."""
 
     def __init__(
-        self, catalog: Catalog, upstreams: Upstreams, settings: Settings, reactor: Any, events: LoggedEvents
+        self,
+        catalog: Catalog,
+        upstreams: Upstreams,
+        settings: Settings,
+        reactor: Any,
+        events: LoggedEvents,
+        connections: Callable[[], int],
     ) -> None:
         self._catalog = catalog
         self._upstreams = upstreams
         self._settings = settings
         self._reactor = reactor
         self._events = events
+        self._connections = connections
         self._began_at = reactor.seconds()
 
     def now(self) -> dict[str, Any]:
@@ -141,6 +148,7 @@ class _Report:
             "cache_max_size": self._settings.cache.max_size_bytes,
             "entries": len(self._catalog),
             "max_entries": self._settings.cache.max_entries,
+            "connections": self._connections(),
             "uptime_seconds": round(self._reactor.seconds() - self._began_at, 1),
             "version": __version__,
             "python": sys.version.split()[0],
