@@ -23,7 +23,7 @@ from pipcache.engine.interfaces import Events, InThread
 from pipcache.engine.outcome import BytesBody, Outcome, Request, outcome_of_stored
 from pipcache.engine.upstreams import Asked, Attempt, Candidate, Manner, Upstreams
 from pipcache.engine.waiters import Waiters
-from pipcache.rules.errors import PipcacheError, StorageError
+from pipcache.rules.errors import NotServed, PipcacheError, StorageError
 from pipcache.rules.fields import Fields, get
 from pipcache.rules.key import CacheKey
 from pipcache.rules.meta import StoredResponse
@@ -95,10 +95,13 @@ class _Rendered:
 
 @define
 class _Look:
-    """When a project's page was last fetched, and what came of it: an error, or whose page it was, under what ETag."""
+    """When a project's page was last fetched, and what came of it: what ``NotServed`` says, or whose page, under what ETag.
+
+    No error is kept: its traceback would hold on to the frames that it went through, and to the request in them.
+    """
 
     at: float
-    error: PipcacheError | None = None
+    refused: tuple[int, str, int | None] | None = None
     upstream: str = ""
     etag: str = ""
 
@@ -170,8 +173,8 @@ class Pages:
         fetching = self._fetching.get(key.digest)
         look = self._looks.get(key.digest)
         if fetching is None and look is not None and self._seconds() - look.at < LOOK_AGAIN_SECONDS:
-            if look.error is not None:
-                raise look.error.with_traceback(None)  # which would grow, and hold on to every request
+            if look.refused is not None:
+                raise NotServed(*look.refused)
             # the page may have come and not been kept
             return _located(self._files.get(look.etag), path, look.upstream)
         try:
@@ -272,7 +275,8 @@ class Pages:
                 take = partial(self._take, route, key, in_memory=True)
                 page = await self._upstreams.ask(candidates, attempt, route.path, take, _MANNER)
         except PipcacheError as error:
-            look.at, look.error = self._seconds(), error
+            retry_after_seconds = error.retry_after_seconds if isinstance(error, NotServed) else None
+            look.at, look.refused = self._seconds(), (error.status, str(error), retry_after_seconds)
             del self._fetching[key.digest]
             fetching.fail(error)
             return

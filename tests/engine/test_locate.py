@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from types import TracebackType
+
 import pytest
 from twisted.internet.defer import Deferred
 
@@ -193,3 +196,32 @@ def test_a_page_that_could_not_be_kept_says_where_its_files_are(cached: Cached) 
     assert located is not None
     assert located.upstream == "alpha"
     assert len(cached.client.sent) == 1
+
+
+def test_when_to_ask_again_is_remembered(cached: Cached) -> None:
+    """Who asks next, while nobody upstream is asked, is told the same as the first."""
+    for ask in (1, 2):
+        asked = locate(cached)
+        if ask == 1:
+            cached.client.answer(429, fields=(("retry-after", "20"),))
+            cached.client.answer(503, fields=(("retry-after", "30"),))
+        with pytest.raises(NotServed) as caught:
+            result_of(asked)
+        assert (caught.value.status, caught.value.retry_after_seconds) == (503, 20)
+    assert len(cached.client.sent) == 2
+
+
+def test_an_absent_project_is_remembered_without_those_who_asked(cached: Cached) -> None:
+    """What is kept for ten seconds is what to answer, not the error with every frame and request it went through."""
+
+    def ask(number: int) -> int:
+        for project in range(number, number + 20):
+            cached.get(f"/simple/absent-{project}/")
+            cached.client.answer(404)
+            cached.client.answer(404)
+            assert cached.visits.pop().error is not None
+        gc.collect()
+        return sum(isinstance(each, TracebackType) for each in gc.get_objects())
+
+    before = ask(0)
+    assert ask(100) <= before
