@@ -125,3 +125,12 @@ def test_a_bug_is_logged_with_its_traceback(logged: list[LogEvent], nothing_left
         LoggedEvents(new_logger("error")).crashed("counting")
     assert said(logged) == [("critical", "an error of pipcache while counting")]
     assert nothing_left_behind.pop()["log_failure"].check(ZeroDivisionError)
+
+
+def test_a_crowd_is_told_of_once_a_minute(logged: list[LogEvent]) -> None:
+    """Whoever is sent away is one of very many."""
+    now = [0.0]
+    events = LoggedEvents(new_logger("info"), lambda: now[0])
+    for now[0] in (0.0, 1.0, 59.0, 60.0, 61.0):
+        events.crowded(7)
+    assert said(logged) == [("warn", "7 clients are connected, so others are sent away with a 503")] * 2

@@ -43,6 +43,17 @@ def test_a_chunk_at_its_offset_is_written_without_reading_the_body() -> None:
     assert source.takes >= 2
 
 
+def test_a_chunk_that_is_large_is_read_in_pieces() -> None:
+    """A client that takes nothing is not to hold all of what one read of upstream, decoded, came to."""
+    source = Source()
+    sink, clock = Sink(), Turns()
+    sink.on_write = lambda _: sink.pause()
+    sink.follow(source, clock)
+    source.give(bytes(8 * CHUNK_BYTES))
+    clock.advance(0)
+    assert [len(each) for each in sink.writes] == [CHUNK_BYTES]
+
+
 def test_one_who_joins_late_reads_what_is_there_first() -> None:
     """Then it takes what comes."""
     source = Source(BODY[:6])
