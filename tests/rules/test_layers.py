@@ -44,7 +44,10 @@ def test_what_is_no_mapping_is_one_clear_line(text: str, message: str) -> None:
     ("text", "message"),
     [
         ("sever: {}", "sever: unknown key; allowed at the top: server, cache, upstream, log (from f.yaml)"),
-        ("server: {prot: 1}", "server.prot: unknown key; allowed under server: port, host (from f.yaml)"),
+        (
+            "server: {prot: 1}",
+            "server.prot: unknown key; allowed under server: port, host, ",
+        ),
         ("server.port: 1", "server.port: unknown key; allowed at the top: server, "),
         ("on: 1", "True: unknown key; allowed at the top: "),
         ('"a\\nb": 1', "'a\\nb': unknown key; allowed at the top: "),
@@ -66,7 +69,7 @@ def test_what_is_no_mapping_is_one_clear_line(text: str, message: str) -> None:
         ),
         (
             "server: 8080",
-            "server: 8080 is not a section; allowed: a mapping with the keys port, host ",
+            "server: 8080 is not a section; allowed: a mapping with the keys port, host, ",
         ),
         (
             "cache: {watermark: 0.9}",
