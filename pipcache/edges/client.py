@@ -341,7 +341,7 @@ def _headers(request: UpstreamRequest, origin: Origin, name: str) -> Headers:
     headers = Headers(
         {
             "User-Agent": [USER_AGENT],
-            "Accept": ["text/html" if request.for_page else "*/*"],
+            "Accept": [request.accept],
             "Accept-Encoding": ["gzip" if request.for_page else "identity"],
             "Via": [format_via(request.via, name)],
         }
@@ -350,6 +350,8 @@ def _headers(request: UpstreamRequest, origin: Origin, name: str) -> Headers:
         headers.setRawHeaders("Range", [request.byte_range])
     if request.if_range:
         headers.setRawHeaders("If-Range", [request.if_range])
+    for name, value in request.validators:
+        headers.setRawHeaders(name, [value])
     if request.site.authorization is not None and origin == request.site.origin:
         headers.setRawHeaders("Authorization", [request.site.authorization])
     return headers

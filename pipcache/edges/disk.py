@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
@@ -169,30 +169,43 @@ class DiskStore:
         return GrowingBody(self._files, None)
 
     async def publish(
-        self, key: CacheKey, body: GrowingBody, stored: StoredResponse, variant: NewVariant | None = None
+        self, key: CacheKey, body: GrowingBody, stored: StoredResponse, variants: Sequence[NewVariant] = ()
     ) -> StoredResponse:
         """Make the body visible under the key, replacing what was there; returns what its meta says.
 
         Args:
             key: whose it is.
             body: whole on disk; its part's name is gone afterwards, its descriptor stays open and the caller's.
-            stored: the meta; ``body``, ``verified`` and ``variant`` in it are filled in here.
-            variant: the page's rendering.
+            stored: the meta; ``body``, ``verified`` and ``variants`` in it are filled in here.
+            variants: the page's renderings.
 
         Raises:
             StorageError: the disk refused; nothing is visible that was not before.
         """
-        return await self._in_thread(lambda: self._publication.publish(key, body, stored, variant))
+        return await self._in_thread(lambda: self._publication.publish(key, body, stored, variants))
 
-    async def replace_variant(
-        self, key: CacheKey, before: StoredResponse, stored: StoredResponse, variant: NewVariant
-    ) -> StoredResponse:
-        """Give a stored page another rendering and meta, where ``before`` is still what is stored.
+    async def amend(
+        self,
+        key: CacheKey,
+        of: StoredResponse,
+        change: Callable[[StoredResponse], StoredResponse],
+        variants: Sequence[NewVariant] = (),
+    ) -> StoredResponse | None:
+        """Change the meta of a publication, and give it further renderings; returns what its meta says then.
+
+        Args:
+            key: whose it is.
+            of: the publication; what else was changed in it meanwhile stays.
+            change: what its meta becomes; called in a thread, perhaps more than once.
+            variants: to be added, in place of those of their kinds.
+
+        Returns:
+            None where something else is stored there meanwhile, or nothing.
 
         Raises:
-            StorageError: the disk refused, or it is not.
+            StorageError: the disk refused.
         """
-        return await self._in_thread(lambda: self._publication.replace_variant(key, before, stored, variant))
+        return await self._in_thread(lambda: self._publication.amend(key, of, change, variants))
 
     async def verify(self, key: CacheKey, stored: StoredResponse) -> StoredResponse | None:
         """Read the whole body and compare it with its digest.

@@ -79,8 +79,7 @@ class Entries:
             OSError: the disk does not say.
         """
         wanted = [(stored.body, stored.body_size)]
-        if stored.variant is not None:
-            wanted.append((stored.variant.file, stored.variant.size))
+        wanted += [(variant.file, variant.size) for variant in stored.variants]
         try:
             for name, size in wanted:
                 status = self._files.status_of(self.root / folder / name)

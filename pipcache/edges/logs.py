@@ -48,6 +48,10 @@ class LoggedEvents:
             seconds=seconds,
         )
 
+    def validated(self, path: str, upstream: str) -> None:
+        """What is kept is still right."""
+        self._log.debug("{path} is still what {upstream} has", path=path, upstream=upstream)
+
     def upstream_failed(self, upstream: str, path: str, error: PipcacheError) -> None:
         """An upstream did not give what it was asked for."""
         self._log.warn("{upstream} did not give {path}: {error}", upstream=upstream, path=path, error=str(error))

@@ -1,4 +1,4 @@
-"""Publication: a body and a page's variant get their names, then the meta, whose rename makes them visible.
+"""Publication: a body and a page's variants get their names, then the meta, whose rename makes them visible.
 
 A crash on the way leaves files that no meta names, never a meta with another's body. A replaced body gets a name of its
 own, so an open reader keeps a whole one. Everything here blocks: it runs in the store's threads.
@@ -6,7 +6,7 @@ own, so an open reader keeps a whole one. Everything here blocks: it runs in the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
@@ -20,13 +20,17 @@ from pipcache.edges.parts import Parts
 from pipcache.rules.key import CacheKey
 from pipcache.rules.meta import StoredResponse, Variant
 
+AMENDING_TRIES = 5
+"""Somebody else may amend the same entry meanwhile: then it is done again, on what stands there now."""
+
 
 @frozen
 class NewVariant:
-    """A rendering to be published beside a page's body."""
+    """A rendering to be published beside a page's body: whole in memory, or a body that is whole on disk."""
 
-    content: bytes
+    kind: str
     shape: str
+    content: bytes | GrowingBody
 
 
 class Publication:
@@ -40,9 +44,9 @@ class Publication:
         self._token = token
 
     def publish(
-        self, key: CacheKey, body: GrowingBody, stored: StoredResponse, variant: NewVariant | None
+        self, key: CacheKey, body: GrowingBody, stored: StoredResponse, variants: Sequence[NewVariant]
     ) -> StoredResponse:
-        """Make the body visible under the key, with its variant; what its meta says.
+        """Make the body visible under the key, with its variants; what its meta says.
 
         Raises:
             StorageError: the disk refused; nothing is visible that was not before.
@@ -53,43 +57,58 @@ class Publication:
             self._files.sync(body.part.descriptor)
             status = self._files.status(body.part.descriptor)
             made.append(self._place_body(key, body.part))
-            stored = evolve(
-                stored,
-                body=made[-1].name,
-                verified=as_seen(status),
-                variant=self._write_variant(key, variant, made) if variant else None,
-            )
+            stored = evolve(stored, body=made[-1].name, verified=as_seen(status))
+            stored = stored.with_variants(self._write_variants(key, variants, made))
             self.write_meta(key, stored)
         return stored
 
-    def replace_variant(
-        self, key: CacheKey, before: StoredResponse, stored: StoredResponse, variant: NewVariant
-    ) -> StoredResponse:
-        """Give a stored page another variant and meta, where ``before`` is still what is stored.
+    def amend(
+        self,
+        key: CacheKey,
+        of: StoredResponse,
+        change: Callable[[StoredResponse], StoredResponse],
+        variants: Sequence[NewVariant],
+    ) -> StoredResponse | None:
+        """Change the meta of a publication, and give it these variants; what its meta says then.
+
+        Returns:
+            None where something else is stored there meanwhile, or nothing: that stays as it is.
 
         Raises:
-            StorageError: the disk refused, or it is not.
+            StorageError: the disk refused.
         """
         with self._all_or_nothing("cannot write in the cache directory") as made:
-            changed = evolve(stored, variant=self._write_variant(key, variant, made))
-            self.write_meta(key, changed, instead_of=before)
-        return changed
+            added = self._write_variants(key, variants, made)
+            for _ in range(AMENDING_TRIES):
+                current = self._entries.read(key)
+                if current is None or not current.is_same_body(of):
+                    break
+                changed = change(current).with_variants(added)
+                if self.write_meta(key, changed, instead_of=current):
+                    return changed
+            self._take_back(made)
+        return None
 
-    def write_meta(self, key: CacheKey, stored: StoredResponse, instead_of: StoredResponse | None = None) -> None:
+    def write_meta(self, key: CacheKey, stored: StoredResponse, instead_of: StoredResponse | None = None) -> bool:
         """Publish the meta, then remove the files that the one before it named.
 
+        Returns:
+            False where ``instead_of`` is given and is no longer what is stored: then nothing is published.
+
         Raises:
-            OSError: it is not published; also where ``instead_of`` is given and is no longer what is stored.
+            OSError: nothing is published.
         """
         with self._parts.new(stored.to_json()) as part, self._lock:
             before = self._entries.read(key)
             if instead_of is not None and before != instead_of:
-                raise FileNotFoundError(2, "the entry was replaced meanwhile")
+                self._files.unlink(part)
+                return False
             self._files.rename(part, self._entries.path(key, "meta"))
             for name in before.files if before else ():
                 if name not in stored.files:
                     with suppress(OSError):
                         self._files.unlink(self._entries.root / key.folder / name)
+        return True
 
     def _place_body(self, key: CacheKey, part: Part) -> Path:
         """Give the part a name that no other body has; its lease says that somebody is about to name it in a meta."""
@@ -99,11 +118,19 @@ class Publication:
             self._files.rename(part.path, path)
         return path
 
+    def _write_variants(self, key: CacheKey, variants: Sequence[NewVariant], made: list[Path]) -> tuple[Variant, ...]:
+        return tuple(self._write_variant(key, variant, made) for variant in variants)
+
     def _write_variant(self, key: CacheKey, variant: NewVariant, made: list[Path]) -> Variant:
-        path = self._entries.path(key, "html", self._token(4))
+        path = self._entries.path(key, variant.kind, self._token(4))
         made.append(path)
-        with self._parts.new(variant.content) as part:
-            self._files.rename(part, path)
+        if isinstance(variant.content, bytes):
+            with self._parts.new(variant.content) as part:
+                self._files.rename(part, path)
+        else:
+            assert variant.content.part is not None
+            self._files.sync(variant.content.part.descriptor)
+            self._files.rename(variant.content.part.path, path)
         return Variant(path.name, variant.shape, as_seen(self._files.status_of(path)))
 
     @contextmanager
@@ -113,7 +140,10 @@ class Publication:
         try:
             yield made
         except OSError as error:
-            for path in made:
-                with suppress(OSError):
-                    self._files.unlink(path)
+            self._take_back(made)
             raise storage_error(failure, error) from error
+
+    def _take_back(self, made: list[Path]) -> None:
+        for path in made:
+            with suppress(OSError):
+                self._files.unlink(path)

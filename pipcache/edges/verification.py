@@ -61,25 +61,26 @@ class Verification:
             return stored
         changed = evolve(stored, verified=body.seen)
         with suppress(OSError):  # then it is verified again the next time
-            self._publication.write_meta(key, changed, instead_of=stored)
-            return changed
+            if self._publication.write_meta(key, changed, instead_of=stored):
+                return changed
         return self._replacement(key, stored) or stored
 
     def _replacement(self, key: CacheKey, stored: StoredResponse) -> StoredResponse | None:
         """What was published in place of ``stored`` while that was looked at; None where nothing was."""
         current = self._entries.read(key)
-        return current if current != stored else None
+        return None if current is None or current.is_same_body(stored) else current
 
     def _reject(self, key: CacheKey, stored: StoredResponse) -> None:
         """Put a body that is wrong into quarantine and remove its entry, where it is still the stored one."""
         with self._lock:
-            if self._entries.read(key) != stored:
+            current = self._entries.read(key)
+            if current is None or not current.is_same_body(stored):
                 return
             with suppress(OSError):
                 self._files.unlink(self._entries.path(key, "meta"))
             note = {"key": key.text, "upstream": stored.upstream, "wanted_sha256": stored.sha256, "found": "on disk"}
             folder = self._entries.root / key.folder
             self._quarantine.take(folder / stored.body, note, self._token(16))
-            if stored.variant is not None:
+            for variant in current.variants:
                 with suppress(OSError):
-                    self._files.unlink(folder / stored.variant.file)
+                    self._files.unlink(folder / variant.file)

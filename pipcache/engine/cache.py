@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from attrs import frozen
 
+from pipcache.engine.absences import Absences
 from pipcache.engine.files import Files
 from pipcache.engine.holdings import Holdings
 from pipcache.engine.interfaces import Clock, Events, InThread
@@ -14,7 +15,7 @@ from pipcache.engine.pages import Pages
 from pipcache.engine.upstreams import Upstreams
 from pipcache.rules.routes import RouteKind
 
-_PAGES = (RouteKind.PROJECT_LIST, RouteKind.PROJECT_PAGE)
+_PAGES = (RouteKind.PROJECT_LIST, RouteKind.PROJECT_PAGE, RouteKind.PROJECT_JSON)
 
 
 @frozen
@@ -29,14 +30,15 @@ class Cache:
         cls,
         holdings: Holdings,
         upstreams: Upstreams,
+        absences: Absences,
         clock: Clock,
         in_thread: InThread,
         token: Callable[[int], str],
         events: Events,
     ) -> Cache:
         """A cache over these; ``token`` makes random hex digits, twice as many as it is given bytes."""
-        pages = Pages(holdings, upstreams, in_thread, clock.seconds, token, events)
-        return cls(pages, Files(holdings, upstreams, pages, clock.seconds, token, events))
+        pages = Pages(holdings, upstreams, absences, in_thread, clock, token, events)
+        return cls(pages, Files(holdings, upstreams, absences, pages, clock.seconds, token, events))
 
     async def respond(self, request: Request) -> Outcome:
         """The response to a GET or HEAD whose route is a page, a file, or another path of the upstreams.

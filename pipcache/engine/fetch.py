@@ -123,6 +123,12 @@ class Fetch:
         """Whether going on makes sense: nobody gave up, somebody will have it, and it is not known to be wrong."""
         return not self._is_broken and not self.is_wrong
 
+    def abandon(self, error: UpstreamError) -> None:
+        """Take no more of the response; ``take`` ends with this error."""
+        if self._response is not None and not self._is_over:
+            self._response.abandon()
+        self._end(error)
+
     def give_up(self) -> None:
         """There is nobody to take the rest from: break off every follower's client."""
         self._is_over = self._is_broken = True
@@ -197,12 +203,12 @@ class Fetch:
             return
         offset = self.body.size
         if self._is_too_long(offset + len(data)):
-            self._abandon(self._too_long())
+            self.abandon(self._too_long())
             return
         self._append(data)
         if self.length is not None and self.body.size > self.length:
             self.is_wrong = True
-            self._abandon(TruncatedBody(f"more bytes came than the {self.length} that were announced"))
+            self.abandon(TruncatedBody(f"more bytes came than the {self.length} that were announced"))
             return
         if self.length is None or self.body.size < self.length:
             self.available = self.body.size
@@ -320,12 +326,7 @@ class Fetch:
         if self._is_window and self._is_offered_to_all and not self._followers:
             self._is_broken = True
             if self._taken is not None:
-                self._abandon(Unwanted("the last client left, and the body cannot be kept"))
-
-    def _abandon(self, error: UpstreamError) -> None:
-        if self._response is not None:
-            self._response.abandon()
-        self._end(error)
+                self.abandon(Unwanted("the last client left, and the body cannot be kept"))
 
     def _end(self, error: UpstreamError | None) -> None:
         taken, self._taken, self._response = self._taken, None, None

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 from attrs import evolve
 from twisted.internet.defer import Deferred
 
+from pipcache.engine.absences import Absences
 from pipcache.engine.fetch import Expected, Fetch
 from pipcache.engine.holdings import Holdings
 from pipcache.engine.interfaces import Events, Follower, UpstreamResponse
@@ -24,11 +25,13 @@ from pipcache.engine.upstreams import PLAINLY, Asked, Attempt, Candidate, Manner
 from pipcache.engine.waiters import Waiters
 from pipcache.rules.errors import (
     DigestMismatch,
+    NotCached,
     NotServed,
     PipcacheError,
     UpstreamError,
 )
 from pipcache.rules.fields import get
+from pipcache.rules.freshness import Directives
 from pipcache.rules.key import CacheKey
 from pipcache.rules.ranges import RangeSpec
 from pipcache.rules.response import (
@@ -54,6 +57,7 @@ class Files:
         self,
         holdings: Holdings,
         upstreams: Upstreams,
+        absences: Absences,
         pages: Pages,
         seconds: Callable[[], float],
         token: Callable[[int], str],
@@ -61,6 +65,7 @@ class Files:
     ) -> None:
         self._holdings = holdings
         self._upstreams = upstreams
+        self._absences = absences
         self._pages = pages
         self._events = events
         self._receiving = Receiving(holdings, upstreams, seconds, token, events)
@@ -70,6 +75,7 @@ class Files:
         """The file, from disk, from a fetch in progress, or from upstream.
 
         Raises:
+            NotCached: it is not kept, and the client wants nobody asked.
             NotServed: no upstream has it, or none could give it.
         """
         key = CacheKey.of(request.route)
@@ -79,9 +85,20 @@ class Files:
             if kept is not None and kept.body.is_suspect:
                 kept = await self._holdings.checked(key, kept)
             if kept is not None:
-                known = self._holdings.as_hit(kept.stored, request.route.kind, kept.body.length)
+                known = self._holdings.as_stored(kept.stored, request.route.kind, kept.body.length)
                 return outcome_of_stored(request, known, kept.body)
             fetching = self._fetching.get(key.digest)  # while one was checked, somebody may have begun
+        if Directives.of(request.fields).is_only_if_cached and fetching is None:
+            raise NotCached("This is not kept here, and the request says only-if-cached.")
+        if fetching is None:
+            self._absences.check(key)
+        try:
+            return await self._from_upstream(request, key, fetching)
+        except NotServed as error:
+            self._absences.note(key, request.route.kind, error)
+            raise
+
+    async def _from_upstream(self, request: Request, key: CacheKey, fetching: Waiters[Incoming] | None) -> Outcome:
         if fetching is None:
             if request.method == "HEAD":
                 return await self._relayed(request, _HEAD)

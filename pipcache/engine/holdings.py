@@ -6,7 +6,7 @@ scan before the first hit and a directory that was emptied under us is a cold ca
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from attrs import frozen
@@ -17,7 +17,16 @@ from pipcache.engine.upstreams import Asked
 from pipcache.rules.catalog import Catalog, Limits
 from pipcache.rules.errors import StorageError
 from pipcache.rules.fields import get, is_valid_field, storable
-from pipcache.rules.freshness import Freshness, Ttls, age_seconds, decide, ttl_for
+from pipcache.rules.freshness import (
+    Directives,
+    Freshness,
+    Grace,
+    Ttls,
+    age_seconds,
+    decide,
+    may_serve_on_error,
+    ttl_for,
+)
 from pipcache.rules.key import CacheKey
 from pipcache.rules.meta import StoredResponse
 from pipcache.rules.response import CacheStatus, Representation
@@ -74,6 +83,7 @@ class Holdings:
         catalog: sizes and uses, in memory.
         limits: how much may be kept.
         ttls: how long what is fresh, by class.
+        grace: how long a page that is not may still be served.
         now: the wall clock, epoch seconds.
         events: who is told of trouble.
         when_crowded: called when a publication crossed a high mark, or the disk had no room.
@@ -86,6 +96,7 @@ class Holdings:
         catalog: Catalog,
         limits: Limits,
         ttls: Ttls,
+        grace: Grace,
         now: Callable[[], float],
         events: Events,
         when_crowded: WhenCrowded,
@@ -96,6 +107,7 @@ class Holdings:
         self.now = now
         self._limits = limits
         self._ttls = ttls
+        self._grace = grace
         self._events = events
         self._when_crowded = when_crowded
         self._in_thread = in_thread
@@ -115,23 +127,27 @@ class Holdings:
             self.catalog.discard(key.digest)
         return stored
 
-    def is_fresh(self, stored: StoredResponse) -> bool:
-        """Whether it may be served without asking anybody."""
-        return decide(stored.cached_at, stored.expires_at, self.now()) is Freshness.FRESH
+    def freshness(self, stored: StoredResponse, directives: Directives) -> Freshness:
+        """What may be done with a stored page before anybody is asked."""
+        behind = self._grace.while_revalidate_seconds
+        is_no_cache = directives.is_no_cache
+        return decide(stored.cached_at, stored.expires_at, self.now(), behind, is_no_cache=is_no_cache)
+
+    def may_serve_on_error(self, stored: StoredResponse) -> bool:
+        """Whether a stored page is better than the error that all upstreams came to."""
+        return may_serve_on_error(stored.cached_at, stored.expires_at, self.now(), self._grace.if_error_seconds)
 
     def find_fresh(self, key: CacheKey) -> Kept | None:
         """What is stored under the key and fresh, as upstream sent it."""
         stored = self.find(key)
-        if stored is None or not self.is_fresh(stored):
+        if stored is None or decide(stored.cached_at, stored.expires_at, self.now()) is not Freshness.FRESH:
             return None
         return self.opened(key, stored, self.store.open_body(key, stored))
 
-    def find_fresh_page(self, key: CacheKey, shape: str) -> Kept | None:
-        """A stored page that is fresh, as clients get it; None also where it is not rendered in this shape."""
-        stored = self.find(key)
-        if stored is None or not self.is_fresh(stored) or stored.variant is None or stored.variant.shape != shape:
-            return None
-        return self.opened(key, stored, self.store.open_variant(key, stored.variant))
+    def open_variant(self, key: CacheKey, stored: StoredResponse, kind: str, shape: str) -> Kept | None:
+        """A stored page's rendering; None where there is none of this kind and shape."""
+        variant = stored.variant(kind, shape)
+        return None if variant is None else self.opened(key, stored, self.store.open_variant(key, variant))
 
     def opened(self, key: CacheKey, stored: StoredResponse, body: StoredBody | None) -> Kept | None:
         """Note the use of what was opened; forget what could not be."""
@@ -172,14 +188,16 @@ class Holdings:
             return None
         return self.opened(key, stored, self.store.open_body(key, stored))
 
-    def as_hit(self, stored: StoredResponse, kind: RouteKind, length: int) -> Representation:
+    def as_stored(
+        self, stored: StoredResponse, kind: RouteKind, length: int, status: CacheStatus = CacheStatus.HIT
+    ) -> Representation:
         """How a stored response is shown to a client."""
         now = self.now()
         return Representation(
             fields=stored.headers,
             length=length,
             etag=stored.etag,
-            cache_status=CacheStatus.HIT,
+            cache_status=status,
             upstream=stored.upstream,
             age_seconds=age_seconds(stored.cached_at, now),
             fresh_seconds=stored.expires_at - now,
@@ -271,23 +289,24 @@ class Holdings:
         )
 
     async def publish(
-        self, key: CacheKey, fetch: Fetch, stored: StoredResponse, variant: NewVariant | None = None
-    ) -> None:
-        """Keep the body where it is right, on disk, and not too big; else let it go. Never fails."""
+        self, key: CacheKey, fetch: Fetch, stored: StoredResponse, variants: Sequence[NewVariant] = ()
+    ) -> StoredResponse | None:
+        """Keep the body where it is right, on disk, and not too big; else let it go, and give None. Never fails."""
         if not fetch.may_be_kept or not fetch.is_verified:
             self.drop(fetch)
-            return
+            return None
         try:
-            stored = await self.store.publish(key, fetch.body, stored, variant)
+            stored = await self.store.publish(key, fetch.body, stored, variants)
         except StorageError as error:
             fetch.body.discard()
             self.trouble(error)
-            return
+            return None
         self._events.storage_works()
         self.catalog.release(key.digest)  # what was promised is an entry now, and would count twice
         self._published(key, stored)
         if self.catalog.is_over_high(self._limits):
             self._when_crowded()
+        return stored
 
     def drop(self, fetch: Fetch) -> None:
         """Let a body go that will not be kept; where it is the disk that failed, that is told."""
@@ -295,16 +314,38 @@ class Holdings:
             self.trouble(fetch.body.failure)
         fetch.body.discard()
 
-    async def rerender(
-        self, key: CacheKey, before: StoredResponse, stored: StoredResponse, variant: NewVariant
-    ) -> None:
-        """Keep another rendering of a stored page, where ``before`` is still what is stored. Never fails."""
+    async def add_variants(self, key: CacheKey, stored: StoredResponse, variants: Sequence[NewVariant]) -> None:
+        """Keep further renderings of a stored page, where that is still what is stored. Never fails."""
+        await self._amended(key, stored, lambda current: current, variants)
+
+    async def freshen(self, key: CacheKey, stored: StoredResponse, kind: RouteKind) -> StoredResponse:
+        """A stored response whose upstream has just said that it is still right. Never fails: it is so, kept or not."""
+        now = self.now()
+        until = now + self.ttl(kind)
+        changed = await self._amended(key, stored, lambda current: current.freshened(now, until))
+        return changed or stored.freshened(now, until)
+
+    async def forget(self, key: CacheKey) -> None:
+        """Remove an entry: no upstream has it any more."""
+        gone = await self.store.remove((key.digest,), self.now())
+        for digest in gone:
+            self.catalog.discard(digest)
+
+    async def _amended(
+        self,
+        key: CacheKey,
+        stored: StoredResponse,
+        change: Callable[[StoredResponse], StoredResponse],
+        variants: Sequence[NewVariant] = (),
+    ) -> StoredResponse | None:
         try:
-            changed = await self.store.replace_variant(key, before, stored, variant)
+            changed = await self.store.amend(key, stored, change, variants)
         except StorageError as error:
             self.trouble(error)
-            return
-        self._published(key, changed)
+            return None
+        if changed is not None:
+            self._published(key, changed)
+        return changed
 
     def _published(self, key: CacheKey, stored: StoredResponse) -> None:
         now = self.now()

@@ -170,8 +170,13 @@ class NewVariant(Protocol):
     """A page's rendering, to be published beside its body."""
 
     @property
-    def content(self) -> bytes:
-        """The page as clients get it."""
+    def kind(self) -> str:
+        """One of ``meta.VARIANT_KINDS``."""
+        ...
+
+    @property
+    def content(self) -> Any:
+        """The page as clients get it: bytes, or a body that is whole on disk."""
         ...
 
     @property
@@ -245,15 +250,19 @@ class Store(Protocol):
         ...
 
     def publish(
-        self, key: CacheKey, body: Any, stored: StoredResponse, variant: Any = None
+        self, key: CacheKey, body: Any, stored: StoredResponse, variants: Any = ()
     ) -> Awaitable[StoredResponse]:
         """Make it visible."""
         ...
 
-    def replace_variant(
-        self, key: CacheKey, before: StoredResponse, stored: StoredResponse, variant: Any
-    ) -> Awaitable[StoredResponse]:
-        """Give a page another rendering."""
+    def amend(
+        self,
+        key: CacheKey,
+        of: StoredResponse,
+        change: Callable[[StoredResponse], StoredResponse],
+        variants: Any = (),
+    ) -> Awaitable[StoredResponse | None]:
+        """Change what its meta says, and give it further renderings."""
         ...
 
     def remove(self, digests: tuple[str, ...], before: float) -> Awaitable[tuple[str, ...]]:
@@ -314,6 +323,9 @@ class Events(Protocol):
 
     def fetched(self, path: str, upstream: str, size_bytes: int, seconds: float) -> None:
         """A body came whole."""
+
+    def validated(self, path: str, upstream: str) -> None:
+        """An upstream said that what is kept of it is still right."""
 
     def upstream_failed(self, upstream: str, path: str, error: PipcacheError) -> None:
         """An upstream did not give what it was asked for; another is asked, if there is one."""

@@ -19,13 +19,25 @@ from pipcache.engine.waiters import Waiters
 from pipcache.rules.errors import (
     DigestMismatch,
     NotServed,
+    Outdated,
     PipcacheError,
     UpstreamError,
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from pipcache.rules.fields import get
-from pipcache.rules.selection import Answer, Failure, Health, Selection, is_failure, not_now, order, verdict
+from pipcache.rules.fields import Fields, get
+from pipcache.rules.selection import (
+    Answer,
+    Failure,
+    Health,
+    Selection,
+    is_absence,
+    is_absent,
+    is_failure,
+    not_now,
+    order,
+    verdict,
+)
 from pipcache.rules.sites import UpstreamRequest, UpstreamSite
 from pipcache.rules.speed import Allowance, Speed
 
@@ -40,12 +52,14 @@ class Candidate:
     """One place where a thing may be had.
 
     ``site`` is whose certificates and credentials apply, and who is named to clients. ``health_name`` is the upstream
-    whose health its answers count for, None for a file host that is no upstream.
+    whose health its answers count for, None for a file host that is no upstream. ``validators`` are the fields that make
+    a request to it conditional; then a 304 is an answer too.
     """
 
     url: str
     site: UpstreamSite
     health_name: str | None
+    validators: Fields = ()
 
 
 @frozen
@@ -67,11 +81,24 @@ class Manner:
     byte_range: str | None = None
     if_range: str | None = None
     accepted: frozenset[int] = frozenset({200})
+    accept: str = "*/*"
+
+    def takes(self, candidate: Candidate, status: int) -> bool:
+        """Whether a status code of this place is an answer."""
+        return status in self.accepted or (status == 304 and bool(candidate.validators))
 
     def request(self, candidate: Candidate, via: tuple[str, ...] = ()) -> UpstreamRequest:
         """The request to one place."""
         return UpstreamRequest(
-            candidate.url, candidate.site, self.method, self.for_page, self.byte_range, self.if_range, via
+            candidate.url,
+            candidate.site,
+            self.method,
+            self.for_page,
+            self.byte_range,
+            self.if_range,
+            via,
+            candidate.validators,
+            self.accept,
         )
 
 
@@ -220,16 +247,17 @@ class Upstreams:
             candidate, began_at = entrant.place, entrant.began_at
             try:
                 response = entrant.taken()
-                if response.status in manner.accepted:
+                if manner.takes(candidate, response.status):
                     return await use(Asked(response, candidate, began_at, entrant.ended_at or began_at))
                 response.abandon()
                 self._declined(candidate, began_at, response, path, heard)
             except PipcacheError as error:
                 answer = _as_answer(error)
-                heard.add(answer, f"{candidate.site.name}: {error}")
+                heard.add(candidate.site.name, answer, str(error))
                 if answer is Failure.TIMED_OUT:
                     attempt.silent.add(candidate.site.name)
-                self.failed(candidate.health_name, began_at, error)
+                if not isinstance(error, Outdated):
+                    self.failed(candidate.health_name, began_at, error)
                 self._events.upstream_failed(candidate.site.name, path, error)
         raise heard.as_error()
 
@@ -243,7 +271,7 @@ class Upstreams:
         """Count a status that is no answer."""
         status, name = response.status, candidate.health_name
         wait_seconds = not_now(status, get(response.fields, "retry-after"), self._epoch_seconds())
-        heard.add(status, f"{candidate.site.name}: {status}", wait_seconds)
+        heard.add(candidate.site.name, status, str(status), wait_seconds)
         if is_failure(status):
             self.failed(name, began_at)
             self._events.upstream_failed(candidate.site.name, path, UpstreamError(f"answered {status}"))
@@ -278,12 +306,15 @@ class _Heard:
     answers: list[Answer] = field(factory=list)
     said: list[str] = field(factory=list)
     waits_seconds: list[float | None] = field(factory=list)
+    absent_at: set[str] = field(factory=set)
 
-    def add(self, answer: Answer, said: str, wait_seconds: float | None = None) -> None:
-        """One more answer."""
+    def add(self, name: str, answer: Answer, said: str, wait_seconds: float | None = None) -> None:
+        """One more answer, of the upstream of this name."""
         self.answers.append(answer)
-        self.said.append(said)
+        self.said.append(f"{name}: {said}")
         self.waits_seconds.append(wait_seconds)
+        if is_absent(answer):
+            self.absent_at.add(name)
 
     def as_error(self) -> NotServed:
         """What the client hears.
@@ -299,7 +330,8 @@ class _Heard:
             return NotServed(503, f"No upstream wants to be asked now. ({said})", retry_after_seconds=seconds)
         status = verdict(self.answers)
         found = "No upstream has this." if status == 404 else "No upstream could give this."
-        return NotServed(status, f"{found} ({said})")
+        absent_at = frozenset(self.absent_at)
+        return NotServed(status, f"{found} ({said})", absent_at=absent_at, is_absence=is_absence(self.answers))
 
 
 def _as_answer(error: PipcacheError) -> Answer:

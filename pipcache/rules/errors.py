@@ -69,13 +69,42 @@ class Unwanted(UpstreamError):
     """The last client left a body that cannot be kept, so it was given up; nobody's failure."""
 
 
+class Outdated(UpstreamError):
+    """The upstream has an older version of a page than is kept from another one: it lags, which is no failure."""
+
+
 class NotServed(UpstreamError):
     """No upstream gave the thing; ``status`` is what their answers together amount to (404, 502, 503 or 504).
 
-    ``retry_after_seconds``: when to ask again, where the upstreams said so.
+    ``absent_at``: the upstreams that said it is not there. ``is_absence``: they all did, or did not answer at all.
+    ``is_remembered``: nobody was asked this time. ``retry_after_seconds``: when to ask again, where they said so.
     """
 
-    def __init__(self, status: int, message: str, retry_after_seconds: int | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        absent_at: frozenset[str] = frozenset(),
+        is_absence: bool = False,
+        is_remembered: bool = False,
+        retry_after_seconds: int | None = None,
+    ) -> None:
         super().__init__(message)
         self.status = status
+        self.absent_at = absent_at
+        self.is_absence = is_absence
+        self.is_remembered = is_remembered
         self.retry_after_seconds = retry_after_seconds
+
+
+class NotAcceptable(PipcacheError):
+    """The client takes none of the representations that there are; the text names them."""
+
+    status = 406
+
+
+class NotCached(PipcacheError):
+    """The client wants an answer without anybody being asked, and there is none (RFC 9111 section 5.2.1.7)."""
+
+    status = 504

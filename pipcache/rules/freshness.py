@@ -1,8 +1,13 @@
-"""How long a stored response is fresh, how old it is, and how its times are written in a meta.
+"""How long a stored response is fresh, how old it is, and what may be done with one that is stale.
 
-Must not know the clock (``now`` is an argument) nor what is done about a stale response. Source: RFC 9111
-section 4.2 (freshness, age), RFC 3339 (timestamps). The lifetime is the operator's, by the class of the path,
-not upstream's: what a mirror says in Cache-Control is meant for its own visitors.
+Must not know the clock (``now`` is an argument) nor how a response is validated. Sources: RFC 9111 sections
+4.2 (freshness, age), 4.2.4 (stale responses) and 5.2.1 (what a request may ask for), RFC 5861
+(stale-while-revalidate, stale-if-error), RFC 3339 (timestamps). The lifetimes are the operator's, by the class
+of the path, not upstream's: what a mirror says in Cache-Control is meant for its own visitors.
+
+Of the client's directives two are obeyed. ``no-cache`` (uv's ``--refresh``) has a page validated;
+``only-if-cached`` asks nobody. ``max-age`` and ``no-store`` are not: pip sends ``max-age=0`` with every page,
+and obeying it would void the cache.
 """
 
 from __future__ import annotations
@@ -13,6 +18,7 @@ from enum import Enum
 
 from attrs import frozen
 
+from pipcache.rules.fields import Fields, get_all
 from pipcache.rules.routes import RouteKind
 
 MAX_CLOCK_SKEW_SECONDS = 60.0
@@ -40,11 +46,47 @@ class Ttls:
     default_seconds: float
 
 
+@frozen
+class Grace:
+    """For how long after its expiry a page may be served, in seconds.
+
+    Attributes:
+        while_revalidate_seconds: at once, while it is validated behind the answer.
+        if_error_seconds: when no upstream gives a newer one.
+    """
+
+    while_revalidate_seconds: float
+    if_error_seconds: float
+
+
+@frozen
+class Directives:
+    """What a request's Cache-Control asks of a cache, as far as it is obeyed."""
+
+    is_no_cache: bool = False
+    is_only_if_cached: bool = False
+
+    @classmethod
+    def of(cls, fields: Fields) -> Directives:
+        """The directives among a request's fields, names in lower case.
+
+        RFC 9111 section 5.4: Pragma counts only "if the Cache-Control header field is not also present".
+        """
+        cache_control = get_all(fields, "cache-control")
+        said = cache_control or get_all(fields, "pragma")
+        names = {each.partition("=")[0].strip(" \t").lower() for value in said for each in value.split(",")}
+        return cls("no-cache" in names, bool(cache_control) and "only-if-cached" in names)
+
+
 class Freshness(Enum):
-    """Whether a stored response may be served without asking anybody."""
+    """What may be done with a stored response before anybody is asked."""
 
     FRESH = "fresh"
+    """Serve it."""
+    REVALIDATE_BEHIND = "revalidate_behind"
+    """Serve it, stale as it is, and validate it behind the answer."""
     STALE = "stale"
+    """Validate it first."""
 
 
 _CLASSES = {
@@ -71,8 +113,15 @@ def ttl_for(kind: RouteKind, ttls: Ttls) -> float:
             return ttls.default_seconds
 
 
-def decide(cached_at: float, expires_at: float, now: float) -> Freshness:
-    """Whether a stored response is fresh now.
+def decide(
+    cached_at: float,
+    expires_at: float,
+    now: float,
+    while_revalidate_seconds: float = 0.0,
+    *,
+    is_no_cache: bool = False,
+) -> Freshness:
+    """What may be done with a stored response now.
 
     Section 4.2: "response_is_fresh = (freshness_lifetime > current_age)", so it is stale at ``expires_at``
     itself. One that was stored in the future is stale too: the clock went back, and it could seem fresh for
@@ -82,10 +131,22 @@ def decide(cached_at: float, expires_at: float, now: float) -> Freshness:
         cached_at: when it was received or last validated, epoch seconds.
         expires_at: until when it is fresh, epoch seconds.
         now: epoch seconds.
+        while_revalidate_seconds: for how long after that it may be served while it is validated.
+        is_no_cache: the client does not take it without validation.
     """
-    if now >= expires_at or cached_at - now > MAX_CLOCK_SKEW_SECONDS:
+    if is_no_cache or cached_at - now > MAX_CLOCK_SKEW_SECONDS:
         return Freshness.STALE
-    return Freshness.FRESH
+    if now < expires_at:
+        return Freshness.FRESH
+    return Freshness.REVALIDATE_BEHIND if now < expires_at + while_revalidate_seconds else Freshness.STALE
+
+
+def may_serve_on_error(cached_at: float, expires_at: float, now: float, if_error_seconds: float) -> bool:
+    """Whether a stale page is better than the error that all upstreams together came to.
+
+    RFC 5861 section 4: "the cached response MAY be used to satisfy the request" for so long after it expired.
+    """
+    return cached_at - now <= MAX_CLOCK_SKEW_SECONDS and now < expires_at + if_error_seconds
 
 
 def age_seconds(cached_at: float, now: float) -> int:

@@ -116,6 +116,10 @@ def _duration(value: object) -> float:
     return seconds
 
 
+def _grace(value: object) -> float:
+    return 0.0 if parse_duration(value) == 0 else _duration(value)
+
+
 def _size(value: object) -> int:
     size_bytes = parse_size(value)
     if not 0 < size_bytes < 2**63:
@@ -232,6 +236,7 @@ SIZE: Final = Kind("a size", f"more than 0 {SIZE_HELP}", _size)
 DURATION: Final = Kind(
     "a duration", f"more than 0 {DURATION_HELP}, at most {format_duration(LONGEST_SECONDS)}", _duration
 )
+GRACE: Final = Kind("a duration", f"0 {DURATION_HELP}, at most {format_duration(LONGEST_SECONDS)}", _grace)
 HOST: Final = Kind("an address", "a host name or an IP address, such as 0.0.0.0 or ::", _matching(_HOST))
 HOSTS: Final = Kind("a list of hosts", "hosts as host or host:port, in a list or with commas between them", _hosts)
 DIRECTORY: Final = Kind("a directory", "a path, or nothing for the default", _place)

@@ -9,7 +9,7 @@ Layout (``abc`` + ``123def...`` is the SHA-256 of the key's text)::
     abc/123def.meta                         JSON of this module
     abc/123def.body                         the body as upstream sent it, after content-decoding
     abc/123def.<generation>.body            a body that replaced an earlier one; eight random hex digits
-    abc/123def.<generation>.html            a page as clients get it; always with a generation
+    abc/123def.<generation>.<variant>       a page as clients get it: html, html.gz, json or json.gz
     tmp/<random>.part                       a body or meta that is not yet visible
     tmp/<random>.<sha256>.part              a body whose digest is known beforehand: can be resumed after a kill
     quarantine/<random>.body, .json         a body that was wrong, and where it came from
@@ -21,7 +21,7 @@ import json
 import re
 from typing import Any
 
-from attrs import asdict, evolve, field, frozen
+from attrs import asdict, evolve, frozen
 
 from pipcache.rules.fields import Fields, from_json, is_valid_field, storable, to_json
 from pipcache.rules.freshness import format_timestamp, parse_timestamp
@@ -29,12 +29,17 @@ from pipcache.rules.key import CacheKey
 
 LAYOUT_VERSION = "1"
 
-_NAME = re.compile(r"(?P<stem>[0-9a-f]{61})(?:\.(?P<generation>[0-9a-f]{8}))?\.(?P<kind>body|meta|html)")
+_NAME = re.compile(
+    r"(?P<stem>[0-9a-f]{61})(?:\.(?P<generation>[0-9a-f]{8}))?\.(?P<kind>body|meta|(?:html|json)(?:\.gz)?)"
+)
 _PART = re.compile(r"[0-9a-f]{32}(?:\.(?P<digest>[0-9a-f]{64}))?\.part")
 _QUARANTINED = re.compile(r"[0-9a-f]{32}\.(?:body|json)")
 _FOLDER = re.compile(r"[0-9a-f]{3}")
 _ETAG = re.compile(r'"[!#-~]{1,128}"')
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+
+VARIANT_KINDS = ("html", "html.gz", "json", "json.gz")
+"""What a page is rendered as, as its files are named."""
 
 
 @frozen
@@ -48,7 +53,7 @@ class Verified:
 
 @frozen
 class Variant:
-    """A rendering of a project page, made once a page version and kept beside its body.
+    """A rendering of a page, made once a page version and kept beside its body.
 
     ``shape`` names the settings and the code that formed it; another shape means that it must be made again, and so does
     a file that is not ``verified``.
@@ -57,6 +62,12 @@ class Variant:
     file: str
     shape: str
     verified: Verified
+
+    @property
+    def kind(self) -> str:
+        """One of ``VARIANT_KINDS``."""
+        parts = parse_name(self.file)
+        return parts.kind if parts else ""
 
     @property
     def size(self) -> int:
@@ -68,10 +79,11 @@ class Variant:
 class StoredResponse:
     """A response as it is kept: what upstream said, when, and where its body lies.
 
-    ``cached_at`` and ``expires_at`` are UTC epoch seconds, ``body_size`` and ``variant.size`` bytes on disk. ``etag`` is
+    ``cached_at`` (or last validated) and ``expires_at`` are UTC epoch seconds, ``body_size`` bytes on disk. ``etag`` is
     ours, strong, with its quotes; ``upstream_etag`` is the validator of the upstream that gave the body and goes to no
-    other. ``url`` and ``upstream_root`` are what the links of a project page are resolved and rewritten with; neither
-    carries credentials or a query.
+    other. ``last_serial`` is what a page says about its version (PyPI's, which mirrors share), None where it says
+    nothing. ``variants`` are in the order they were made, no kind twice. ``url`` and ``upstream_root`` are what the links
+    of a project page are resolved and rewritten with; neither carries credentials or a query.
     """
 
     key: str
@@ -88,17 +100,35 @@ class StoredResponse:
     upstream_root: str | None = None
     upstream_etag: str | None = None
     verified: Verified | None = None
-    variant: Variant | None = field(default=None)
+    last_serial: int | None = None
+    variants: tuple[Variant, ...] = ()
 
     @property
     def size_on_disk(self) -> int:
-        """Bytes that eviction would free: body and variant (the meta, under a KiB, is not counted)."""
-        return self.body_size + (self.variant.size if self.variant else 0)
+        """Bytes that eviction would free: body and variants (the meta, under a KiB or two, is not counted)."""
+        return self.body_size + sum(variant.size for variant in self.variants)
 
     @property
     def files(self) -> tuple[str, ...]:
         """The names of the entry's files beside its meta, within its folder."""
-        return (self.body, self.variant.file) if self.variant else (self.body,)
+        return (self.body, *(variant.file for variant in self.variants))
+
+    def variant(self, kind: str, shape: str) -> Variant | None:
+        """The rendering of this kind and shape, where there is one."""
+        return next((each for each in self.variants if each.kind == kind and each.shape == shape), None)
+
+    def with_variants(self, made: tuple[Variant, ...]) -> StoredResponse:
+        """The same response with these renderings, in place of those of their kinds and of those of other shapes."""
+        if not made:
+            return self
+        kinds = {each.kind for each in made}
+        shapes = {each.shape for each in made}
+        kept = tuple(each for each in self.variants if each.kind not in kinds and each.shape in shapes)
+        return evolve(self, variants=(*kept, *made))
+
+    def is_same_body(self, other: StoredResponse) -> bool:
+        """Whether both are of one publication; they may differ in what was found out or made since."""
+        return (self.key, self.body, self.etag) == (other.key, other.body, other.etag)
 
     def to_json(self) -> bytes:
         """The meta file's content, which ``StoredResponse.from_json`` reads back."""
@@ -119,8 +149,10 @@ class StoredResponse:
         }
         if self.verified is not None:
             document["verified"] = asdict(self.verified)
-        if self.variant is not None:
-            document["variant"] = asdict(self.variant)
+        if self.last_serial is not None:
+            document["last_serial"] = self.last_serial
+        if self.variants:
+            document["variants"] = [asdict(variant) for variant in self.variants]
         return json.dumps(document, indent=1).encode() + b"\n"
 
     @classmethod
@@ -147,7 +179,8 @@ class StoredResponse:
                 upstream_root=_optional_text(document.get("upstream_root")),
                 upstream_etag=_optional_text(document.get("upstream_etag")),
                 verified=_verified(document["verified"]) if "verified" in document else None,
-                variant=_variant(document.get("variant")),
+                last_serial=_whole(document["last_serial"]) if "last_serial" in document else None,
+                variants=tuple(_variant(each) for each in document.get("variants", ())),
             )
         except (KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"not a meta: {error!r}") from error
@@ -231,10 +264,12 @@ def _check(stored: StoredResponse, key: CacheKey) -> None:
         raise ValueError("only a 200 is stored")
     if stored.body_size < 0 or not _SHA256.fullmatch(stored.sha256) or not _ETAG.fullmatch(stored.etag):
         raise ValueError("a size, digest or ETag that none of ours could be")
-    for name, kind in zip(stored.files, ("body", "html"), strict=False):
+    for name, kinds in ((stored.body, ("body",)), *((each.file, VARIANT_KINDS) for each in stored.variants)):
         parts = parse_name(name)
-        if parts is None or parts.stem != key.stem or parts.kind != kind:
+        if parts is None or parts.stem != key.stem or parts.kind not in kinds:
             raise ValueError("a file of another entry")
+    if len({variant.kind for variant in stored.variants}) < len(stored.variants):
+        raise ValueError("two renderings of one kind")
     if storable(stored.headers) != stored.headers:
         raise ValueError("a header field that is never stored")
     if not is_valid_field("x-upstream", stored.upstream) or not is_valid_field("etag", stored.upstream_etag or ""):
@@ -261,7 +296,5 @@ def _verified(value: Any) -> Verified:
     return Verified(_whole(value["inode"]), _whole(value["size"]), _whole(value["mtime_ns"]))
 
 
-def _variant(value: Any) -> Variant | None:
-    if value is None:
-        return None
+def _variant(value: Any) -> Variant:
     return Variant(_text(value["file"]), _text(value["shape"]), _verified(value["verified"]))

@@ -26,6 +26,10 @@ class CacheStatus(Enum):
 
     HIT = "HIT"
     MISS = "MISS"
+    REVALIDATED = "REVALIDATED"
+    """Stale, and its upstream has just said that it is still right."""
+    STALE = "STALE"
+    """Past its time: it is being validated behind the answer, or no upstream gave a newer one."""
 
 
 @frozen
@@ -34,7 +38,8 @@ class Representation:
 
     ``length`` is in bytes, None while it is not known. ``age_seconds`` None: it comes straight from upstream.
     ``fresh_seconds`` is how much longer it is fresh. ``is_immutable``: the bytes under this path never change.
-    ``etag`` None: it cannot be validated, nor cut into ranges (a relayed answer).
+    ``etag`` None: it cannot be validated, nor cut into ranges (a relayed answer). ``vary``: the request's fields that
+    chose it among others of the same path. ``forwarded`` is why upstream was asked, in RFC 9211's words.
     """
 
     fields: Fields
@@ -47,6 +52,8 @@ class Representation:
     is_immutable: bool = False
     status: int = 200
     is_collapsed: bool = False
+    vary: str | None = None
+    forwarded: str = "uri-miss"
 
 
 @frozen
@@ -145,15 +152,23 @@ def _about_the_cache(known: Representation) -> Fields:
         ("x-upstream", known.upstream),
         ("via", "1.1 pipcache"),
     ]
-    if known.cache_status is CacheStatus.HIT:
+    if known.cache_status is not CacheStatus.MISS:
         fields.append(("age", str(known.age_seconds)))
-        fields.append(("cache-status", f"pipcache; hit; ttl={int(known.fresh_seconds)}"))
-    else:
-        collapsed = "; collapsed" if known.is_collapsed else ""
-        fields.append(("cache-status", f"pipcache; fwd=uri-miss{collapsed}"))
+    fields.append(("cache-status", _cache_status(known)))
+    if known.vary is not None:
+        fields.append(("vary", known.vary))
     if known.etag is not None:
         fields.append(("etag", known.etag))
         seconds = _IMMUTABLE_SECONDS if known.is_immutable else max(0, int(known.fresh_seconds))
         directive = f"public, max-age={seconds}" + (", immutable" if known.is_immutable else "")
         fields.append(("cache-control", directive))
     return tuple(fields)
+
+
+def _cache_status(known: Representation) -> str:
+    """RFC 9211: a hit "was satisfied by the cache"; ``fwd`` says why upstream was asked."""
+    if known.cache_status in (CacheStatus.HIT, CacheStatus.STALE):
+        return f"pipcache; hit; ttl={int(known.fresh_seconds)}"
+    validated = "; fwd-status=304" if known.cache_status is CacheStatus.REVALIDATED else ""
+    collapsed = "; collapsed" if known.is_collapsed else ""
+    return f"pipcache; fwd={known.forwarded}{validated}{collapsed}"

@@ -177,6 +177,17 @@ def is_failure(answer: Answer) -> bool:
     return isinstance(answer, Failure) or answer >= 500
 
 
+def is_absent(answer: Answer) -> bool:
+    """Whether an upstream said that the thing is not there."""
+    return answer in _ABSENT
+
+
+def is_absence(answers: Sequence[Answer]) -> bool:
+    """Whether the answers may be remembered as absence: every upstream said so, or did not answer at all."""
+    heard = [answer for answer in answers if answer not in _NO_ANSWER]
+    return bool(heard) and all(is_absent(answer) for answer in heard)
+
+
 def verdict(answers: Sequence[Answer]) -> int:
     """The status that a client gets when no upstream gave what it wants.
 

@@ -88,6 +88,9 @@ class CacheSettings:
     simple_ttl_seconds: float = key(kinds.DURATION, 5 * 60.0, "simple_ttl")
     packages_ttl_seconds: float = key(kinds.DURATION, 87_600 * 3600.0, "packages_ttl")
     default_ttl_seconds: float = key(kinds.DURATION, 3600.0, "default_ttl")
+    stale_while_revalidate_seconds: float = key(kinds.GRACE, 30.0, "stale_while_revalidate")
+    stale_if_error_seconds: float = key(kinds.GRACE, 7 * 86_400.0, "stale_if_error")
+    negative_ttl_seconds: float = key(kinds.GRACE, 60.0, "negative_ttl")
     scrub_interval_seconds: float = key(kinds.DURATION, 7 * 86_400.0, "scrub_interval")
     watermark: Watermark = section(Watermark, Watermark())
 

@@ -13,6 +13,7 @@ from attrs import field, frozen
 
 from pipcache.rules.credentials import of_userinfo
 from pipcache.rules.errors import UpstreamError
+from pipcache.rules.fields import Fields
 from pipcache.rules.proxies import Proxies, ProxyAddress
 
 PIPS_PROXY = "the proxy of pip's configuration"
@@ -141,7 +142,8 @@ class UpstreamRequest:
     ``site`` is the upstream whose certificates, proxy and credentials apply; the URL may lie on another host, to which
     its credentials do not go. ``for_page`` asks for a project page: content-encoding allowed, redirects only to
     configured upstreams and the site's ``redirect_hosts``. ``byte_range`` is the value of a Range field, ``if_range`` an
-    ETag that it depends on. ``via`` are the hops that the client's request came through, see ``rules.via``.
+    ETag that it depends on. ``validators`` are the fields of a conditional request, ``accept`` is the Accept field.
+    ``via`` are the hops that the client's request came through, see ``rules.via``.
     """
 
     url: str
@@ -151,6 +153,8 @@ class UpstreamRequest:
     byte_range: str | None = None
     if_range: str | None = None
     via: tuple[str, ...] = ()
+    validators: Fields = ()
+    accept: str = "*/*"
 
 
 class BodyReceiver(Protocol):

@@ -20,13 +20,14 @@ from pipcache.edges.client import ClientTimeouts, UpstreamClient
 from pipcache.edges.disk import DiskStore
 from pipcache.edges.files import Files
 from pipcache.edges.logs import LoggedEvents
+from pipcache.engine.absences import Absences
 from pipcache.engine.cache import Cache
 from pipcache.engine.holdings import Holdings
 from pipcache.engine.janitor import Janitor
 from pipcache.engine.scrub import Scrub
 from pipcache.engine.upstreams import PATIENCE_SECONDS, Upstreams
 from pipcache.rules.catalog import Catalog, Limits
-from pipcache.rules.freshness import Ttls
+from pipcache.rules.freshness import Grace, Ttls
 from pipcache.rules.selection import Health, Selection
 from pipcache.rules.settings import Settings, Upstream
 from pipcache.rules.sites import UpstreamSite
@@ -83,10 +84,11 @@ def assemble(
     ttls = Ttls(
         settings.cache.simple_ttl_seconds, settings.cache.packages_ttl_seconds, settings.cache.default_ttl_seconds
     )
+    grace = Grace(settings.cache.stale_while_revalidate_seconds, settings.cache.stale_if_error_seconds)
     catalog = Catalog()
     store = DiskStore(cache_dir, in_thread, settings.cache.max_size_bytes // QUARANTINE_SHARE, files)
     janitor = Janitor(store, catalog, limits, reactor, time.time, events)
-    holdings = Holdings(store, catalog, limits, ttls, time.time, events, janitor.nudge, in_thread)
+    holdings = Holdings(store, catalog, limits, ttls, grace, time.time, events, janitor.nudge, in_thread)
     timeouts = ClientTimeouts(settings.upstream.timeout_seconds, settings.upstream.large_file_timeout_seconds)
     certificates = Certificates()
     name = process_name(secrets.token_hex(8))
@@ -95,7 +97,8 @@ def assemble(
     upstreams = Upstreams(
         client, reactor, events, selection, patience_seconds=patience_seconds, epoch_seconds=time.time
     )
-    cache = Cache.of(holdings, upstreams, reactor, in_thread, secrets.token_hex, events)
+    absences = Absences(reactor.seconds, ttls, settings.cache.negative_ttl_seconds)
+    cache = Cache.of(holdings, upstreams, absences, reactor, in_thread, secrets.token_hex, events)
     report = _Report(catalog, upstreams, settings, reactor, events, lambda: site.connections)
     root = Root(cache, reactor, events, report.now, name)
     scrub = Scrub(store, catalog, reactor, events, settings.cache.scrub_interval_seconds)

@@ -9,8 +9,10 @@ PEP 658 (`.metadata`).
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
 
 SUFFIXES = (".whl", ".tar.gz", ".zip", ".tar.bz2", ".tar.xz", ".tgz", ".egg")
 """The suffixes that make a link a distribution file, whatever their case."""
@@ -21,6 +23,8 @@ METADATA_SUFFIX = ".metadata"
 _BINARY_SUFFIXES = (".whl", ".egg")
 # PEP 508: ^([A-Z0-9]|[A-Z0-9][A-Z0-9._-]*[A-Z0-9])$ with re.IGNORECASE
 _VALID_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
+_MAX_VERSION = 128
+_NORMALISED = re.compile(r"[a-z0-9]++(?:-[a-z0-9]++)*+")
 
 
 def is_distribution_filename(name: str) -> bool:
@@ -35,6 +39,8 @@ def is_metadata_filename(name: str) -> bool:
 
 def normalised_name(name: str) -> str | None:
     """The normalised form of a project's name (PEP 503); None where it is no valid name (PEP 508)."""
+    if _NORMALISED.fullmatch(name):
+        return name
     return str(canonicalize_name(name)) if _VALID_NAME.fullmatch(name) else None
 
 
@@ -57,3 +63,29 @@ def project_of(filename: str) -> str | None:
     stem = filename[: -len(suffix)]
     name, dash, _ = stem.partition("-") if suffix in _BINARY_SUFFIXES else stem.rpartition("-")
     return normalised_name(name) if dash else None
+
+
+def version_of(filename: str) -> str | None:
+    """The version that the name of a distribution file says, as it writes it.
+
+    Returns:
+        What stands between the first two dashes of a wheel or an egg, behind the last dash of an sdist. None where that
+        is no version (PEP 440): no guess is made.
+    """
+    lowered = filename.lower()
+    suffix = next((suffix for suffix in SUFFIXES if lowered.endswith(suffix)), None)
+    if suffix is None:
+        return None
+    stem = filename[: -len(suffix)]
+    pieces = stem.split("-") if suffix in _BINARY_SUFFIXES else stem.rsplit("-", 1)
+    version = pieces[1] if len(pieces) > 1 else ""
+    return version if len(version) <= _MAX_VERSION and _is_version(version) else None
+
+
+@lru_cache(4096)
+def _is_version(text: str) -> bool:
+    try:
+        Version(text)
+    except InvalidVersion:
+        return False
+    return text == text.strip()

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from html.entities import html5
 from sys import intern
 from typing import Literal, NamedTuple
@@ -29,6 +29,9 @@ _ATTRIBUTE = re.compile(
     rf"(?:[{_WS}]*+=[{_WS}]*+(?:\"([^\"]*+)\"|'([^']*+)'|([^{_WS}>\"'][^{_WS}>]*+)|((?=>)))"
     rf"|(?![{_WS}]*+=))"
 )
+# What nearly every tag of an index looks like: nothing in it that could be read in another way.
+_PLAIN_ATTRIBUTES = re.compile(r"(?: [a-z\-]++=\"[^\"]*+\")*+ ?>")
+_PLAIN_ATTRIBUTE = re.compile(r"([a-z\-]++)=\"([^\"]*+)\"")
 _COMMENT = re.compile(r"<!--(?:-?>|(.*?)--!?>)", re.DOTALL)
 _RAW_TEXT_END = {
     name: re.compile(rf"</{name}(?=[{_WS}/>])", re.IGNORECASE)
@@ -51,10 +54,18 @@ class Token(NamedTuple):
     attributes: dict[str, str | None]
 
 
-def tokens(document: str) -> Iterator[Token]:
+def tokens(document: str, *, is_whole: bool = True) -> Generator[Token, None, int]:
     """The tokens of a document in order; doctypes, processing instructions and CDATA marks are left out.
 
     Work and memory grow with the length of the document and with nothing else, whatever stands in it.
+
+    Args:
+        document: the text.
+        is_whole: whether it ends here. Else only what can mean nothing else, whatever follows, is a token; text may
+            come in several.
+
+    Returns:
+        Where the first thing begins that is no token yet; what is left from there is to be read again with more.
     """
     none: dict[str, str | None] = {}
     position = 0
@@ -65,35 +76,56 @@ def tokens(document: str) -> Iterator[Token]:
         if (name := _TAG_NAME.match(document, start)) is not None:
             attributes, position = _attributes(document, name.end())
             if position < 0:
-                return
+                return start
             tag = name[1].lower()
             if document[start + 1] == "/":
                 yield Token("end", tag, none)
                 continue
-            yield Token("start", tag, attributes)
-            if tag in _RAW_TEXT_END:
-                end = _RAW_TEXT_END[tag].search(document, position)
-                if end is None:
-                    return
-                yield Token("text", document[position : end.start()], none)
-                position = end.start()
-        elif document.startswith("<!--", start):
-            comment = _COMMENT.match(document, start)
-            if comment is None:
-                return
-            yield Token("comment", comment[1] or "", none)
-            position = comment.end()
+            end = _end_of_raw_text(tag, document, position)
+            if end >= 0 or is_whole:
+                yield Token("start", tag, attributes)
+            if end < 0:
+                return start
+            if end > position:
+                yield Token("text", document[position:end], none)
+                position = end
         else:
-            position = document.find(">", start) + 1
-            if position == 0:
-                return
-    if position < len(document):
-        yield Token("text", document[position:], none)
+            comment, position = _declaration(document, start)
+            if position < 0:
+                return start
+            if comment is not None:
+                yield Token("comment", comment, none)
+    # a `<` at the very end may open something
+    end_of_text = len(document) - (not is_whole and document.endswith("<"))
+    if position < end_of_text:
+        yield Token("text", document[position:end_of_text], none)
+    return end_of_text
+
+
+def _end_of_raw_text(tag: str, document: str, position: int) -> int:
+    """Where the text that begins at `position` and has no markup in it ends: there for most tags, -1 for never."""
+    if tag not in _RAW_TEXT_END:
+        return position
+    end = _RAW_TEXT_END[tag].search(document, position)
+    return end.start() if end else -1
+
+
+def _declaration(document: str, start: int) -> tuple[str | None, int]:
+    """The text of the comment at `start`, or None for anything else; and where it ends: -1 where it never does."""
+    if not document.startswith("<!--", start):
+        return None, document.find(">", start) + 1 or -1
+    comment = _COMMENT.match(document, start)
+    return (comment[1] or "", comment.end()) if comment else (None, -1)
 
 
 def _attributes(document: str, position: int) -> tuple[dict[str, str | None], int]:
     """The attributes of the tag whose name ends at `position`, and where it ends: -1 where it never does."""
     found: dict[str, str | None] = {}
+    plain = _PLAIN_ATTRIBUTES.match(document, position)
+    if plain is not None:
+        for name, value in _PLAIN_ATTRIBUTE.findall(document, position, plain.end()):
+            found.setdefault(name, unescaped_value(value) if "&" in value else value)
+        return found, plain.end()
     while (attribute := _ATTRIBUTE.match(document, position)) is not None:
         position = attribute.end()
         group = attribute.lastindex or 1

@@ -6,18 +6,36 @@ locations), PEP 740 (provenance), PEP 792 (status of a project).
 
 Nothing here knows how a page is written or where its links lead in this proxy. Facts that HTML carries as
 attributes and JSON as keys are kept in HTML's names, in upstream's order, also where their meaning is
-unknown: what is not understood is passed on.
+unknown: what is not understood is passed on. What only JSON can say stands beside them as it was (`extras`):
+keys that nobody knows, and the whole value of a known key where HTML's form of it says less.
 """
 
 from __future__ import annotations
 
-from attrs import frozen
+import re
 
+from attrs import field, frozen
+
+from pipcache.rules.errors import MalformedResponse
+from pipcache.rules.negotiation import Dialect
 from pipcache.simple.digests import hashes_in
+from pipcache.simple.jsontext import Json
 
 Attributes = tuple[tuple[str, str | None], ...]
 """Names in lower case and values without entities, in order, no name twice; None is an attribute without a
 value."""
+
+DATA_ATTRIBUTE = re.compile(r"data-[^\sA-Z\x00-\x1f\x7f-\x9f\"'<>/=]+")
+"""The attributes that are for programs to read: all of them are passed on, in either dialect under this name."""
+
+METADATA_ATTRIBUTES = ("data-core-metadata", "data-dist-info-metadata")
+"""PEP 714: the first rules where both are given."""
+
+VERSION_META = "pypi:repository-version"
+
+_SERIAL = re.compile(r"\s*SERIAL\s+([0-9]{1,18})\s*")
+_MAJOR_VERSION = re.compile(r"\s*([0-9]{1,9})(?:\.[0-9.]*)?\s*")
+_SIZE = re.compile(r"0|[1-9][0-9]{0,17}")
 
 
 @frozen
@@ -47,6 +65,7 @@ class DistributionFile:
     fragment: str = ""
     text: str = ""
     attributes: Attributes = ()
+    extras: dict[str, Json] = field(factory=dict)
 
     @property
     def hashes(self) -> dict[str, str]:
@@ -57,41 +76,75 @@ class DistributionFile:
         return hashes_in(self.fragment)
 
     @property
+    def metadata_offer(self) -> str | None:
+        """What upstream says of the file's core metadata: `true` or a hash; None where it offers none.
+
+        What an installer would take for an offer is one: a malformed value too.
+        """
+        values = dict(self.attributes)
+        for name in METADATA_ATTRIBUTES:
+            value = values.get(name)
+            if value is not None:
+                return None if value.strip().lower() == "false" else value.strip()
+        return None
+
+    @property
     def metadata_hashes(self) -> dict[str, str] | None:
         """The digests of the file's core metadata by name; None where upstream offers no core metadata.
 
         PEP 658: the attribute holds a hash "or `true` if hash is unavailable", which is the empty mapping
-        here. What an installer would take for an offer is one: a malformed value too. PEP 714:
-        `data-core-metadata` rules where both names are given.
+        here.
         """
-        values = dict(self.attributes)
-        for name in ("data-core-metadata", "data-dist-info-metadata"):
-            value = values.get(name)
-            if value is not None:
-                return None if value.strip().lower() == "false" else hashes_in(value.strip())
-        return None
+        offer = self.metadata_offer
+        return None if offer is None else hashes_in(offer)
+
+    @property
+    def size(self) -> int | None:
+        """The length of the file in bytes (PEP 700); None where the page does not say."""
+        text = dict(self.attributes).get("data-size") or ""
+        return int(text) if _SIZE.fullmatch(text) else None
 
 
 @frozen
 class ProjectPage:
     """One project's page: facts about the project, and its files in upstream's order.
 
-    `metas` are the names and contents of the `pypi:*` meta elements (PEP 629, 708, 792), in order. `comments`
-    are kept for the serial that mirrors compare.
+    `metas` are the names and contents of the `pypi:*` meta elements (PEP 629, 708, 792), in order, under these
+    names also where JSON said them. `comments` are kept for the serial that mirrors compare. `dialect` is what
+    upstream spoke: its version promises something about that one only. `versions` (PEP 700), `extras` and
+    `meta_extras` (keys of the object `meta`) are what only JSON can say.
     """
 
     metas: tuple[tuple[str, str], ...] = ()
     title: str | None = None
     comments: tuple[str, ...] = ()
     files: tuple[DistributionFile, ...] = ()
+    dialect: Dialect = Dialect.HTML
+    versions: tuple[str, ...] | None = None
+    extras: dict[str, Json] = field(factory=dict)
+    meta_extras: dict[str, Json] = field(factory=dict)
+
+    @property
+    def last_serial(self) -> int | None:
+        """The serial of the index when the page was made; None where the page does not say."""
+        return serial_in(self.comments)
 
 
-@frozen
-class ProjectList:
-    """The projects of an index: `names` are pairs of a normalised name and the name as the index shows it.
+def serial_in(comments: tuple[str, ...]) -> int | None:
+    """The serial that the last of the comments that has one says: `SERIAL 123`."""
+    found = [int(match[1]) for comment in comments if (match := _SERIAL.fullmatch(comment))]
+    return found[-1] if found else None
 
-    No normalised name comes twice.
+
+def check_api_version(version: str) -> None:
+    """Refuse a version that is none, or whose major number is not 1; minor ones are compatible.
+
+    PEP 629: "If the major version is greater than the client's, the client MUST fail with an appropriate
+    error".
+
+    Raises:
+        MalformedResponse: refused.
     """
-
-    metas: tuple[tuple[str, str], ...] = ()
-    names: tuple[tuple[str, str], ...] = ()
+    major = _MAJOR_VERSION.fullmatch(version)
+    if major is None or int(major[1]) != 1:
+        raise MalformedResponse(f"the page is of version {version[:20]!r} of the simple API; version 1 is known here")

@@ -14,6 +14,7 @@ by.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from hashlib import sha256
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
@@ -60,13 +61,19 @@ def _kept_path(parts: SplitResult, upstream_root: str | None) -> str | None:
     try:
         path = canonical_path(parts.path)
         if upstream_root is not None:
-            root = urlsplit(upstream_root)
-            if root.path and _host(parts) == _host(root):
-                prefix = canonical_path(root.path).rstrip("/")
+            host, prefix = _root(upstream_root)
+            if prefix and _host(parts) == host:
                 path = path.removeprefix(prefix) if path.startswith(f"{prefix}/") else path
     except BadRequest:
         return None
     return path if path.startswith(_KEPT) and "//" not in path and not path.endswith("/") else None
+
+
+@lru_cache(16)
+def _root(upstream_root: str) -> tuple[tuple[str | None, int | None], str]:
+    """The host of an upstream's root, and its path without a slash at the end."""
+    root = urlsplit(upstream_root)
+    return _host(root), canonical_path(root.path).rstrip("/")
 
 
 def _host(parts: SplitResult) -> tuple[str | None, int | None]:

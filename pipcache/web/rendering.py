@@ -21,8 +21,6 @@ from pipcache.rules.errors import NotServed, PipcacheError
 from pipcache.rules.fields import Fields
 from pipcache.web.refusals import NO_SNIFFING, SERVER
 
-_PASSED: Fields = (("x-cache-status", "MISS"), ("via", "1.1 pipcache"))
-
 
 def answer(request: Request, outcome: Coroutine[Any, Any, Outcome], clock: Clock, events: Events) -> int:
     """Answer with what the coroutine comes to; for a resource's ``render_GET`` and ``render_HEAD`` to return."""
@@ -38,7 +36,7 @@ async def _answer(
         outcome = await coming
     except PipcacheError as error:
         if presence.is_there:
-            send_text(request, error.status, str(error), (*_PASSED, *_when_to_ask_again(error)))
+            send_text(request, error.status, str(error), _about(error))
         return
     except Exception:
         events.crashed("answering a request")
@@ -51,9 +49,12 @@ async def _answer(
     send_outcome(request, outcome, clock, presence)
 
 
-def _when_to_ask_again(error: PipcacheError) -> Fields:
+def _about(error: PipcacheError) -> Fields:
+    """What the cache had to do with an error: nothing, mostly; and when to ask again."""
+    status = "HIT" if isinstance(error, NotServed) and error.is_remembered else "MISS"
+    fields = (("x-cache-status", status), ("via", "1.1 pipcache"))
     seconds = error.retry_after_seconds if isinstance(error, NotServed) else None
-    return () if seconds is None else (("retry-after", str(seconds)),)
+    return fields if seconds is None else (*fields, ("retry-after", str(seconds)))
 
 
 def send_outcome(request: Request, outcome: Outcome, clock: Clock, presence: _Presence) -> None:

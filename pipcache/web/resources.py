@@ -20,6 +20,10 @@ from pipcache.web.refusals import Refusal
 from pipcache.web.rendering import answer, send_bytes, send_text
 
 _READ_FIELDS = (
+    "accept",
+    "accept-encoding",
+    "cache-control",
+    "pragma",
     "range",
     "if-range",
     "if-match",

@@ -66,21 +66,19 @@ def response(key: CacheKey, data: bytes, **changes: Any) -> StoredResponse:
     return StoredResponse(**{**values, **changes})
 
 
-def publish(
-    store: DiskStore, key: CacheKey, data: bytes, variant: NewVariant | None = None, **changes: Any
-) -> StoredResponse:
+def publish(store: DiskStore, key: CacheKey, data: bytes, *variants: NewVariant, **changes: Any) -> StoredResponse:
     """Grow a body and publish it; the descriptor is given back, whatever happens."""
     body = store.grow()
     try:
         body.append(data)
         assert body.is_whole_on_disk, body.failure
-        return result_of(store.publish(key, body, response(key, data, **changes), variant))
+        return result_of(store.publish(key, body, response(key, data, **changes), variants))
     finally:
         body.close()
 
 
 def content_of(store: DiskStore, key: CacheKey) -> tuple[bytes, bytes | None] | None:
-    """The body and the variant that a client would get; None for a miss. Fails where it is not what its meta says."""
+    """The body and the first variant that a client would get; None for a miss. Fails where it is not what its meta says."""
     stored = store.read(key)
     if stored is None:
         return None
@@ -91,9 +89,9 @@ def content_of(store: DiskStore, key: CacheKey) -> tuple[bytes, bytes | None] | 
     body.close()
     assert len(data) == stored.body_size
     assert hashlib.sha256(data).hexdigest() == stored.sha256
-    if stored.variant is None:
+    if not stored.variants:
         return data, None
-    variant = store.open_variant(key, stored.variant)
+    variant = store.open_variant(key, stored.variants[0])
     if variant is None:
         return None
     html = variant.read_at(0, variant.length)

@@ -164,9 +164,9 @@ def test_a_meta_that_is_not_ours_is_absent(store: DiskStore, spoil: Callable[[by
 @pytest.mark.parametrize("which", ["body", "variant"])
 def test_a_body_that_is_not_what_was_published_is_not_opened(store: DiskStore, damage: str, which: str) -> None:
     """Missing, of another size, a link, or a folder: None, for a body and for a page's variant."""
-    stored = publish(store, PAGE_KEY, b"upstream's", NewVariant(b"ours page!", "1"))
-    assert stored.variant is not None
-    path = store.root / PAGE_KEY.folder / (stored.body if which == "body" else stored.variant.file)
+    stored = publish(store, PAGE_KEY, b"upstream's", NewVariant("html", "1", b"ours page!"))
+    assert len(stored.variants) == 1
+    path = store.root / PAGE_KEY.folder / (stored.body if which == "body" else stored.variants[0].file)
     content = path.read_bytes()
     path.unlink()
     if damage == "short":
@@ -179,7 +179,7 @@ def test_a_body_that_is_not_what_was_published_is_not_opened(store: DiskStore, d
     elif damage == "folder":
         path.mkdir()
     assert (store.open_body(PAGE_KEY, stored) is None) == (which == "body")
-    assert (store.open_variant(PAGE_KEY, stored.variant) is None) == (which == "variant")
+    assert (store.open_variant(PAGE_KEY, stored.variants[0]) is None) == (which == "variant")
     assert content_of(store, PAGE_KEY) is None
 
 

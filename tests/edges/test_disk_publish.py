@@ -11,11 +11,11 @@ import stat
 from pathlib import Path
 
 import pytest
-from attrs import evolve
 
 from pipcache.edges.disk import DiskStore
 from pipcache.edges.publication import NewVariant
 from pipcache.rules.errors import StorageError
+from pipcache.rules.meta import StoredResponse
 from tests.edges.storing import (
     CACHED_AT,
     KEY,
@@ -32,7 +32,7 @@ from tests.edges.storing import (
 from tests.fakes.files import DyingFiles, FailingFiles, Killed, SpyingFiles, tree
 
 OLD, NEW = b"old bytes", b"new bytes"  # of one length: sizes alone would not tell them apart
-OLD_PAGE, NEW_PAGE = NewVariant(b"<old>", "1"), NewVariant(b"<new>", "1")
+OLD_PAGE, NEW_PAGE = NewVariant("html", "1", b"<old>"), NewVariant("html", "1", b"<new>")
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
@@ -89,9 +89,9 @@ def test_publish_says_what_the_meta_says(store: DiskStore) -> None:
     """What it returns is what is read back, variant included."""
     stored = publish(store, PAGE_KEY, OLD, OLD_PAGE)
     assert store.read(PAGE_KEY) == stored
-    assert stored.variant is not None
-    assert (stored.variant.size, stored.variant.shape) == (5, "1")
-    assert re.fullmatch(rf"{PAGE_KEY.stem}\.[0-9a-f]{{8}}\.html", stored.variant.file)
+    assert len(stored.variants) == 1
+    assert (stored.variants[0].size, stored.variants[0].shape) == (5, "1")
+    assert re.fullmatch(rf"{PAGE_KEY.stem}\.[0-9a-f]{{8}}\.html", stored.variants[0].file)
     assert content_of(store, PAGE_KEY) == (OLD, b"<old>")
 
 
@@ -147,7 +147,7 @@ def test_the_order_of_writes(tmp_path: Path) -> None:
     body.append(NEW)
     assert body.part is not None
     files.calls.clear()
-    stored = result_of(store.publish(PAGE_KEY, body, response(PAGE_KEY, NEW), NEW_PAGE))
+    stored = result_of(store.publish(PAGE_KEY, body, response(PAGE_KEY, NEW), [NEW_PAGE]))
     writes = [call for call in files.calls if call[0] in ("write", "sync", "rename", "unlink")]
     targets = [arguments[-1].name for name, arguments in writes if name in ("rename", "unlink")]
     assert [name for name, _ in writes] == [
@@ -226,7 +226,7 @@ def test_an_error_at_any_step_leaves_the_old_or_the_new(tmp_path: Path, has_old:
         expected = old
         if body.is_whole_on_disk:
             try:
-                result_of(store.publish(PAGE_KEY, body, response(PAGE_KEY, NEW), NEW_PAGE))
+                result_of(store.publish(PAGE_KEY, body, response(PAGE_KEY, NEW), [NEW_PAGE]))
                 expected = (NEW, b"<new>")
             except StorageError:
                 body.discard()
@@ -258,33 +258,66 @@ def test_a_directory_that_was_emptied_under_us_is_a_cold_cache(store: DiskStore)
     assert content_of(store, KEY) == (NEW, None)
 
 
-# -- another rendering -----------------------------------------------------------------------------------------------
+# -- what is found out or made later ---------------------------------------------------------------------------------
+
+
+def unchanged(stored: StoredResponse) -> StoredResponse:
+    """The meta as it is."""
+    return stored
 
 
 def test_a_page_gets_another_rendering(store: DiskStore) -> None:
-    """The body stays, the variant and the ETag are new, the old variant goes."""
+    """The body stays, one of another shape takes the old one's place, one of another kind stands beside it."""
     before = publish(store, PAGE_KEY, OLD, OLD_PAGE)
-    changed = result_of(
-        store.replace_variant(PAGE_KEY, before, evolve(before, etag='"other"'), NewVariant(b"<other>", "2"))
-    )
+    assert result_of(store.amend(PAGE_KEY, before, unchanged, [NewVariant("html", "2", b"<other>")])) is not None
+    changed = result_of(store.amend(PAGE_KEY, before, unchanged, [NewVariant("json.gz", "2", b"{}")]))
+    assert changed is not None
     assert store.read(PAGE_KEY) == changed
-    assert changed.variant is not None
-    assert (changed.body, changed.etag, changed.variant.shape) == (before.body, '"other"', "2")
+    assert [(variant.kind, variant.shape, variant.size) for variant in changed.variants] == [
+        ("html", "2", 7),
+        ("json.gz", "2", 2),
+    ]
+    assert changed.body == before.body
     assert content_of(store, PAGE_KEY) == (OLD, b"<other>")
     assert entry_files(store) == named_files(store, PAGE_KEY)
 
 
+def test_a_rendering_may_be_a_body_of_its_own(store: DiskStore) -> None:
+    """A long one grows on disk: it gets its name without being copied."""
+    before = publish(store, PAGE_KEY, OLD, OLD_PAGE)
+    rendering = store.grow()
+    rendering.append(b"long")
+    changed = result_of(store.amend(PAGE_KEY, before, unchanged, [NewVariant("json", "1", rendering)]))
+    rendering.close()
+    assert changed is not None
+    opened = store.open_variant(PAGE_KEY, changed.variants[1])
+    assert opened is not None
+    assert opened.read_at(0, 9) == b"long"
+    opened.close()
+    assert entry_files(store) == named_files(store, PAGE_KEY)
+
+
+def test_a_validated_page_keeps_its_renderings(store: DiskStore) -> None:
+    """New times in the meta, and nothing else is written; what was added meanwhile stays."""
+    before = publish(store, PAGE_KEY, OLD, OLD_PAGE)
+    result_of(store.amend(PAGE_KEY, before, unchanged, [NewVariant("json", "1", b"{}")]))
+    changed = result_of(store.amend(PAGE_KEY, before, lambda stored: stored.freshened(5.0, 9.0)))
+    assert changed is not None
+    assert (changed.cached_at, changed.expires_at, len(changed.variants)) == (5.0, 9.0, 2)
+    assert store.read(PAGE_KEY) == changed
+    assert entry_files(store) == named_files(store, PAGE_KEY)
+
+
 @pytest.mark.parametrize("meanwhile", ["replaced", "removed"])
-def test_a_rendering_of_what_is_no_longer_stored_is_refused(store: DiskStore, meanwhile: str) -> None:
+def test_what_is_no_longer_stored_is_not_amended(store: DiskStore, meanwhile: str) -> None:
     """A page that was replaced or evicted while it was rendered: what is stored now stays, and nothing is left over."""
     before = publish(store, PAGE_KEY, OLD, OLD_PAGE)
     if meanwhile == "replaced":
-        publish(store, PAGE_KEY, NEW, NEW_PAGE)
+        publish(store, PAGE_KEY, NEW, NEW_PAGE, etag='"new"')
     else:
         result_of(store.remove((PAGE_KEY.digest,), CACHED_AT))
     files = tree(store.root)
-    with pytest.raises(StorageError, match="the entry was replaced meanwhile"):
-        result_of(store.replace_variant(PAGE_KEY, before, before, OLD_PAGE))
+    assert result_of(store.amend(PAGE_KEY, before, unchanged, [OLD_PAGE])) is None
     assert tree(store.root) == files
 
 

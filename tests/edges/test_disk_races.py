@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attrs import evolve
 
 from pipcache.edges.disk import DiskStore
 from pipcache.edges.files import Files
@@ -36,8 +35,8 @@ from tests.edges.storing import (
 from tests.fakes.files import InterruptedFiles, SpyingFiles, TellingLock
 
 OLD, NEW, NEWER = b"old bytes", b"new bytes", b"all bytes"  # of one length: sizes alone would not tell them apart
-PAGE = NewVariant(b"<page>", "1")
-OTHER_PAGE = NewVariant(b"<other>", "2")
+PAGE = NewVariant("html", "1", b"<page>")
+OTHER_PAGE = NewVariant("html", "2", b"<other>")
 
 Operation = Callable[[DiskStore], object]
 
@@ -77,9 +76,7 @@ def render_again(store: DiskStore) -> object:
     before = store.read(PAGE_KEY)
     if before is None:
         return None
-    with suppress(StorageError):
-        return result_of(store.replace_variant(PAGE_KEY, before, evolve(before, etag='"again"'), OTHER_PAGE))
-    return None
+    return result_of(store.amend(PAGE_KEY, before, lambda stored: stored, [OTHER_PAGE]))
 
 
 def verify_touched(store: DiskStore) -> object:

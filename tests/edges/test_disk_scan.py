@@ -63,7 +63,7 @@ def test_there_are_4096_folders() -> None:
 def test_entries_are_found_with_their_size_and_last_use(store: DiskStore) -> None:
     """Sizes are of body and variant, the last use is the meta's time; nothing of an entry is touched."""
     publish(store, KEY, b"12345")
-    publish(store, PAGE_KEY, b"123", NewVariant(b"12", "1"))
+    publish(store, PAGE_KEY, b"123", NewVariant("html", "1", b"12"))
     store.touch(KEY.digest, 1_700_000_001.0)
     store.touch(PAGE_KEY.digest, 1_700_000_002.0)
     before = tree(store.root)
@@ -131,7 +131,7 @@ def test_an_orphan_whose_writer_is_alive_stays(store: DiskStore) -> None:
 @pytest.mark.parametrize("which", [0, 1])
 def test_broken_pairs_are_dropped(store: DiskStore, break_it: Callable[[Path], object], which: int) -> None:
     """A meta goes at once when its body or variant is missing or of another size; what is left is an orphan."""
-    stored = publish(store, PAGE_KEY, b"data", NewVariant(b"page", "1"))
+    stored = publish(store, PAGE_KEY, b"data", NewVariant("html", "1", b"page"))
     publish(store, KEY, b"data")
     break_it(store.root / PAGE_KEY.folder / stored.files[which])
     assert {entry.digest for entry in scan(store, KEY, PAGE_KEY, now=0)} == {KEY.digest}
@@ -264,7 +264,7 @@ def test_dropping_parts_gives_descriptors_back(store: DiskStore) -> None:
 
 def test_an_entry_survives_any_number_of_scans(store: DiskStore) -> None:
     """What is published stays, with all that it names, however often and however late it is scanned."""
-    publish(store, PAGE_KEY, b"data", NewVariant(b"page", "1"), cached_at=CACHED_AT + 1)
+    publish(store, PAGE_KEY, b"data", NewVariant("html", "1", b"page"), cached_at=CACHED_AT + 1)
     for now in (0.0, NOW, LONG_AFTER):
         clear(store, now)
     assert content_of(store, PAGE_KEY) == (b"data", b"page")

@@ -29,7 +29,7 @@ from tests.edges.storing import (
 from tests.fakes.files import FailingFiles, InterruptedFiles, SpyingFiles, TellingLock, tree
 
 DATA, NEW = b"right bytes", b"newer bytes"  # of one length: sizes alone would not tell them apart
-PAGE = NewVariant(b"<page>", "1")
+PAGE = NewVariant("html", "1", b"<page>")
 
 
 @pytest.fixture
@@ -131,10 +131,10 @@ def test_a_meta_that_does_not_say_what_was_verified_makes_its_body_suspect(store
 def test_a_variant_that_was_touched_is_not_opened(store: DiskStore, change: Callable[[Path], object]) -> None:
     """It is made again rather than read through; its descriptor is given back."""
     stored = publish(store, PAGE_KEY, DATA, PAGE)
-    assert stored.variant is not None
-    change(store.root / PAGE_KEY.folder / stored.variant.file)
+    assert len(stored.variants) == 1
+    change(store.root / PAGE_KEY.folder / stored.variants[0].file)
     before = len(os.listdir("/proc/self/fd"))
-    assert store.open_variant(PAGE_KEY, stored.variant) is None
+    assert store.open_variant(PAGE_KEY, stored.variants[0]) is None
     assert len(os.listdir("/proc/self/fd")) == before
     assert not is_suspect(store, stored)
 
@@ -167,8 +167,8 @@ def test_where_only_the_times_differ_the_meta_is_written_anew(
     assert changed is not None
     assert changed == store.read(PAGE_KEY)
     assert changed.verified != stored.verified
-    assert (changed.body, changed.variant, changed.etag, changed.cached_at) == (
-        *(stored.body, stored.variant, stored.etag, stored.cached_at),
+    assert (changed.body, changed.variants, changed.etag, changed.cached_at) == (
+        *(stored.body, stored.variants, stored.etag, stored.cached_at),
     )
     assert not is_suspect(store, changed)
     assert content_of(store, PAGE_KEY) == (DATA, b"<page>")

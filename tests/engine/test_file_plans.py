@@ -133,7 +133,7 @@ def test_an_error_of_ours_about_the_page_does_not_keep_a_file_from_being_asked_f
 ) -> None:
     """The upstreams may have the file all the same."""
     with monkeypatch.context() as patched:
-        patched.setattr("pipcache.engine.pages.form_page", lambda *_: 1 // 0)
+        patched.setattr("pipcache.engine.forming.form_page", lambda *_: 1 // 0)
         visit = cached.get(PATH)
         cached.client.answer_whole(page(PATH))
     cached.events.crashes.clear()
@@ -152,9 +152,9 @@ def test_what_belongs_to_no_project_needs_no_page(cached: Cached, path: str) -> 
 def test_a_query_makes_another_thing_of_other_paths(cached: Cached) -> None:
     """They are kept apart."""
     for query in ("", "?a=1", "?a=2"):
-        visit = cached.get(f"/pypi/x/json{query}")
+        visit = cached.get(f"/pypi/x/other{query}")
         cached.client.answer_whole(query.encode() or b"none")
-        assert cached.get(f"/pypi/x/json{query}").body == visit.body
+        assert cached.get(f"/pypi/x/other{query}").body == visit.body
     assert len(cached.entries()) == 3
 
 

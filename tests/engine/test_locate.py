@@ -177,11 +177,11 @@ def test_a_large_kept_page_is_parsed_in_a_thread_and_remembered(cached: Cached) 
 def test_what_is_remembered_of_pages_is_bounded(cached: Cached, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those used least recently are parsed again when they are wanted."""
     monkeypatch.setattr("pipcache.engine.pages._REMEMBERED_FILES", 4)
-    monkeypatch.setattr("pipcache.engine.pages._REMEMBERED_PAGES", 3)
+    monkeypatch.setattr("pipcache.engine.page_fetches._REMEMBERED_PAGES", 3)
     for project in ("x", "y", "z", "w"):
         cached.keep_page(project, page(f"/packages/{project}-1.tar.gz"))
     pages = cached.cache.pages
-    assert (len(pages._looks), pages._files._count) == (3, 4)
+    assert (len(pages._fetches._looks), pages._files._count) == (3, 4)
     located = result_of(begin(pages.locate("x", PATH, Attempt())))
     assert located is not None
     assert pages._files._count == 4

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipcache.engine.pages import PARSED_HERE_BYTES
+from pipcache.engine.forming import FORMED_HERE_BYTES
 from pipcache.rules.errors import UpstreamTimeout, UpstreamUnavailable
-from pipcache.rules.key import CacheKey
-from pipcache.simple.pages import FormedPage
 from tests.fakes.cache import Cached, page
 
 TARGET = "/simple/x/"
@@ -164,9 +162,9 @@ def test_an_expired_page_is_fetched_again_and_replaces_the_old(cached: Cached) -
 @pytest.mark.parametrize(("is_large", "threads"), [(False, 0), (True, 1)])
 def test_a_large_page_is_parsed_in_a_thread(cached: Cached, is_large: bool, threads: int) -> None:
     """It would hold up everybody; a small one would gain nothing."""
-    links = [f"/packages/x-{number}.tar.gz" for number in range(PARSED_HERE_BYTES // 60 if is_large else 3)]
+    links = [f"/packages/x-{number}.tar.gz" for number in range(FORMED_HERE_BYTES // 50 if is_large else 3)]
     content = page(*links)
-    assert (len(content) > PARSED_HERE_BYTES) is is_large
+    assert (len(content) > FORMED_HERE_BYTES) is is_large
     cached.threads.is_held = True
     visit = cached.get(TARGET)
     cached.client.answer_whole(content)
@@ -175,61 +173,10 @@ def test_a_large_page_is_parsed_in_a_thread(cached: Cached, is_large: bool, thre
     assert visit.body.count(b"<a ") == len(links)
 
 
-def test_a_page_of_an_older_shape_is_formed_again(cached: Cached, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From what upstream sent, without asking; under another ETag, as its bytes are others."""
-    old = cached.keep_page("x", PAGE)
-    monkeypatch.setattr(FormedPage, "SHAPE", "2")
-    fresh, again = cached.get(TARGET), cached.get(TARGET)
-    assert (fresh.said, again.said, len(cached.client.sent)) == ("HIT", "HIT", 1)
-    assert fresh.field("etag") == again.field("etag") != old.field("etag")
-    assert fresh.body == again.body == old.body
-    stored = cached.holdings.find(CacheKey("GET-" + TARGET))
-    assert stored is not None
-    assert stored.variant is not None
-    assert stored.variant.shape == "2"
-
-
-def test_two_who_form_a_page_again_agree(cached: Cached, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They come at the same time: one ETag, and no trouble with the disk is told."""
-    cached.keep_page("x", PAGE)
-    monkeypatch.setattr(FormedPage, "SHAPE", "2")
-    cached.threads.is_held = True
-    visits = [cached.get(TARGET), cached.get(TARGET)]
-    cached.threads.let_go()
-    assert [visit.said for visit in visits] == ["HIT", "HIT"]
-    assert {visit.field("etag") for visit in visits} == {cached.get(TARGET).field("etag")}
-    assert cached.events.of("storage_failed") == []
-
-
-@pytest.mark.parametrize("call", ["create", "rename"])
-def test_a_page_that_cannot_be_kept_in_its_new_shape_is_served(
-    cached: Cached, monkeypatch: pytest.MonkeyPatch, call: str
-) -> None:
-    """The disk's trouble is told, and is not the client's."""
-    cached.keep_page("x", PAGE)
-    monkeypatch.setattr(FormedPage, "SHAPE", "2")
-    cached.files.broken.add(call)
-    assert cached.get(TARGET).is_whole
-    assert len(cached.events.of("storage_failed")) == 1
-
-
-def test_a_stored_body_that_is_no_page_any_more_is_fetched_anew(
-    cached: Cached, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Somebody wrote over it, or our parser has become stricter."""
-    cached.keep_page("x", PAGE)
-    (body,) = cached.store.root.glob("???/*.body")
-    body.write_bytes(NO_PAGE.ljust(len(PAGE)))
-    monkeypatch.setattr(FormedPage, "SHAPE", "2")
-    visit = cached.get(TARGET)
-    cached.client.answer_whole(PAGE)
-    assert visit.said == "MISS"
-
-
 def test_an_error_of_ours_reaches_all_who_wait_and_the_log(cached: Cached, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for ever, nothing is left, and the next one may fare better."""
     with monkeypatch.context() as patched:
-        patched.setattr("pipcache.engine.pages.form_page", lambda *_: 1 // 0)
+        patched.setattr("pipcache.engine.forming.form_page", lambda *_: 1 // 0)
         visits = [cached.get(TARGET), cached.get(TARGET)]
         cached.client.answer_whole(PAGE)
     assert [visit.status for visit in visits] == [500, 500]

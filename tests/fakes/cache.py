@@ -15,13 +15,14 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from pipcache.edges.disk import DiskStore
+from pipcache.engine.absences import Absences
 from pipcache.engine.cache import Cache
 from pipcache.engine.holdings import Holdings
 from pipcache.engine.outcome import Outcome, Request
 from pipcache.engine.upstreams import Upstreams
 from pipcache.rules.catalog import Catalog, Limits
 from pipcache.rules.fields import Fields, get
-from pipcache.rules.freshness import Ttls
+from pipcache.rules.freshness import Grace, Ttls
 from pipcache.rules.routes import parse_target
 from pipcache.rules.sites import UpstreamSite
 from tests.fakes.disk import FullDisk, Threads
@@ -32,6 +33,7 @@ BETA = UpstreamSite.from_root("beta", "https://beta.test", "/pypi")
 EPOCH = 1_700_000_000.0
 LIMITS = Limits(max_bytes=8 << 20, max_entries=100, high=0.9, low=0.7)
 TTLS = Ttls(simple_seconds=300, packages_seconds=1e6, default_seconds=60)
+NO_GRACE = Grace(0.0, 0.0)
 
 
 def page(*links: str, attributes: str = "") -> bytes:
@@ -121,7 +123,14 @@ class Visit:
 class Cached:
     """The engine, its surroundings, and short words for what tests do with them."""
 
-    def __init__(self, root: Path, limits: Limits = LIMITS, sites: tuple[UpstreamSite, ...] = (ALPHA, BETA)) -> None:
+    def __init__(
+        self,
+        root: Path,
+        limits: Limits = LIMITS,
+        sites: tuple[UpstreamSite, ...] = (ALPHA, BETA),
+        grace: Grace = NO_GRACE,
+        negative_seconds: float = 0.0,
+    ) -> None:
         self.limits = limits
         self.clock = Turns()
         self.threads = Threads()
@@ -136,11 +145,14 @@ class Cached:
         self.store = DiskStore(root, self.threads, 1 << 20, self.files, self.token)
         self.store.prepare()
         self.holdings = Holdings(
-            self.store, self.catalog, limits, TTLS, self.now, self.events, self._nudge, self.threads
+            self.store, self.catalog, limits, TTLS, grace, self.now, self.events, self._nudge, self.threads
         )
         self.upstreams = Upstreams(self.client, self.clock, self.events)
         self.upstreams.now_known(sites)
-        self.cache = Cache.of(self.holdings, self.upstreams, self.clock, self.threads, self.token, self.events)
+        self.absences = Absences(self.clock.seconds, TTLS, negative_seconds)
+        self.cache = Cache.of(
+            self.holdings, self.upstreams, self.absences, self.clock, self.threads, self.token, self.events
+        )
 
     def now(self) -> float:
         """The wall clock."""
@@ -200,7 +212,8 @@ class Cached:
         books: Any = self.catalog
         assert (dict(books._pins), books._reservations) == ({}, {})
         engine: Any = self.cache
-        assert (engine.pages._fetching, engine.pages._rendering, engine.files._fetching) == ({}, {}, {})
+        pages = engine.pages
+        assert (pages._fetches._fetching, pages._renderings._making, engine.files._fetching) == ({}, {}, {})
         assert self.files.open_descriptors == set()
         if not self.files.broken:
             assert self.parts() == []

@@ -207,6 +207,10 @@ class RecordedEvents:
         """Record it."""
         self.all.append(("fetched", path, upstream, size_bytes, seconds))
 
+    def validated(self, path: str, upstream: str) -> None:
+        """Record it."""
+        self.all.append(("validated", path, upstream))
+
     def upstream_failed(self, upstream: str, path: str, error: PipcacheError) -> None:
         """Record it."""
         self.all.append(("upstream_failed", upstream, path, error))

@@ -14,6 +14,7 @@ from attrs import define, field, frozen
 
 from pipcache.rules.errors import MalformedResponse
 from pipcache.rules.key import CacheKey
+from pipcache.rules.negotiation import Dialect
 from pipcache.rules.routes import Route, parse_target
 from pipcache.rules.sites import UpstreamSite
 from pipcache.simple.pages import form_page
@@ -113,7 +114,7 @@ def make_truth() -> Truth:
         hexed = blake2b(content, digest_size=32).hexdigest()
         truth.contents[f"/packages/{hexed[:2]}/{hexed[2:4]}/{hexed[4:]}/ghost-{size}.zip"] = content
     for number, size in enumerate((20, 4_000, 11_000)):
-        path = f"/pypi/p{number}/json"
+        path = f"/pypi/p{number}/raw"
         truth.contents[path] = random.randbytes(size)
         truth.others.append(path)
     return truth
@@ -143,7 +144,8 @@ def page_path(project: str) -> str:
 def rendered(project: str, content: bytes, site: UpstreamSite) -> bytes:
     """A page as clients must get it, when this upstream sent this; where that is no page it is nothing that comes."""
     try:
-        return form_page(content, site.page_url(page_path(project)), None, project, site.root).html
+        formed = form_page(content, None, site.page_url(page_path(project)), project, site.root)
+        return formed.render(Dialect.HTML)
     except MalformedResponse:
         return b"no page"
 

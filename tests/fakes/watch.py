@@ -37,6 +37,9 @@ class Watch:
     def fetched(self, path: str, upstream: str, size_bytes: int, seconds: float) -> None:
         """As it should be."""
 
+    def validated(self, path: str, upstream: str) -> None:
+        """As it should be."""
+
     def storage_failed(self, error: PipcacheError) -> None:
         """Remember it."""
         self.trouble = error

@@ -23,6 +23,7 @@ from pipcache.edges import parts
 from pipcache.edges.body import GrowingBody
 from pipcache.edges.disk import DiskStore
 from pipcache.engine import fetch, follower
+from pipcache.engine.absences import Absences
 from pipcache.engine.cache import Cache
 from pipcache.engine.holdings import Holdings
 from pipcache.engine.janitor import Janitor
@@ -31,7 +32,7 @@ from pipcache.engine.upstreams import Upstreams
 from pipcache.rules import response
 from pipcache.rules.catalog import Catalog, Limits
 from pipcache.rules.errors import StorageError
-from pipcache.rules.freshness import Ttls
+from pipcache.rules.freshness import Grace, Ttls
 from tests.fakes.exchanges import Character, Said, SimulatedClient
 from tests.fakes.memory_files import CHANGING_KINDS, KINDS, MemoryDisk, MemoryFiles
 from tests.fakes.readers import Reader, Wrong
@@ -41,6 +42,7 @@ from tests.fakes.watch import Watch
 T = TypeVar("T")
 
 ROOT = Path("/cache")
+TTLS = Ttls(300.0, 87600 * 3600.0, 3600.0)
 LIMITS = Limits(200_000, 30, 0.9, 0.7)
 WINDOW_BYTES = 1 << 14
 FOLDERS = tuple(sorted({key_of_path(path).folder for path in ALL_PATHS}))
@@ -89,13 +91,15 @@ class Process:
             self.store,
             self.catalog,
             limits,
-            Ttls(300.0, 87600 * 3600.0, 3600.0),
+            TTLS,
+            Grace(0.0, 0.0),
             world.now,
             self.events,
             self.janitor.nudge,
             self.in_thread,
         )
-        self.cache = Cache.of(self.holdings, self.upstreams, self.clock, self.in_thread, token, self.events)
+        absences = Absences(self.clock.seconds, TTLS, 0.0)
+        self.cache = Cache.of(self.holdings, self.upstreams, absences, self.clock, self.in_thread, token, self.events)
         self.scrub = Scrub(self.store, self.catalog, self.clock, self.events, 3000.0)
         self._watch_bodies()
 

@@ -175,13 +175,18 @@ class Flow:
         patience: float = PATIENCE_SECONDS,
         **cache: Any,
     ) -> Proxy:
-        """A program that asks these upstreams in this order; they are called one, two, three."""
+        """A program that asks these upstreams in this order; they are called one, two, three.
+
+        It remembers no absence and serves nothing stale while it validates, unless it is told to (``cache``): what is
+        absent now the test may offer next.
+        """
+        memory = {"negative_ttl_seconds": 0.0, "stale_while_revalidate_seconds": 0.0}
         sites = tuple(
             each if isinstance(each, Upstream) else Upstream(name, each.url)
             for name, each in zip(NAMES, upstreams, strict=False)
         )
         settings = Settings(
-            cache=CacheSettings(dir=str(self.folder), **cache),
+            cache=CacheSettings(dir=str(self.folder), **{**memory, **cache}),
             upstream=UpstreamSettings(
                 primary=sites[0],
                 fallback=sites[1] if len(sites) > 1 else None,

@@ -6,6 +6,7 @@ import socket
 
 import pytest
 from twisted.internet import reactor
+from twisted.internet.task import deferLater
 
 from pipcache.rules.settings import Upstream
 from tests.fakes.upstream import Reply
@@ -175,13 +176,21 @@ async def test_connecting_without_an_answer_is_silence(flow, deaf):
 
 
 @bounded
-async def test_an_absence_is_not_remembered(flow):
-    """What was not there is found as soon as it is."""
+async def test_an_absence_is_remembered_for_a_while(flow):
+    """Nobody is asked again meanwhile; then what was not there is found."""
     upstream = await flow.upstream()
-    proxy = await flow.proxy(upstream)
-    assert (await proxy.get(PAGE)).status == 404
+    proxy = await flow.proxy(upstream, negative_ttl_seconds=0.5)
+    first, again = await proxy.get(PAGE), await proxy.get(PAGE)
+    assert [(each.status, each["x-cache-status"]) for each in (first, again)] == [(404, "MISS"), (404, "HIT")]
+    assert upstream.count(PAGE) == 1
     offer(upstream)
-    assert (await proxy.get(PAGE)).status == 200
+    await eventually_ok(proxy, PAGE)
+
+
+async def eventually_ok(proxy, target):
+    """Ask until the answer is a 200."""
+    while (await proxy.get(target)).status != 200:
+        await deferLater(reactor, 0.05, lambda: None)
 
 
 @bounded

@@ -33,8 +33,11 @@ async def test_a_miss_and_the_hit_after_it_are_equal(proxy, upstream, target):
     assert miss.is_whole
     assert hit.is_whole
     assert miss.body == hit.body != b""
-    assert [miss[name] for name in OF_BOTH] == [hit[name] for name in OF_BOTH]
-    assert miss["content-length"] == str(len(miss.body))
+    is_list = target == "/simple/"  # which is sent while it comes
+    names = [name for name in OF_BOTH if not (is_list and name == "content-length")]
+    assert [miss[name] for name in names] == [hit[name] for name in names]
+    assert hit["content-length"] == str(len(miss.body))
+    assert miss["content-length"] == (None if is_list else hit["content-length"])
     assert upstream.count(target) == 1
 
 
@@ -82,18 +85,6 @@ async def test_a_pipelined_repetition_is_a_hit(proxy, upstream):
     assert first.body == second.body == BODY
 
 
-@bounded
-async def test_pages_are_html_whatever_is_accepted(proxy, upstream):
-    """One key has one dialect: upstream is asked for HTML, and HTML is what everybody gets."""
-    offer(upstream)
-    json_type = "application/vnd.pypi.simple.v1+json"
-    first = await proxy.get("/simple/demo/", f"Accept: {json_type}")
-    second = await proxy.get("/simple/demo/", "Accept: text/html")
-    assert first["content-type"] == second["content-type"] == PAGE_TYPE
-    assert first.body == second.body
-    assert upstream.requests[0].headers["accept"] == "text/html"
-
-
 @pytest.mark.parametrize("fields", [["Cache-Control: max-age=0"], ["Cache-Control: no-cache", "Pragma: no-cache"]])
 @bounded
 async def test_a_client_cannot_make_a_hit_a_miss(proxy, upstream, fields):
@@ -117,7 +108,7 @@ async def test_a_query_of_ours_is_ignored(proxy, upstream):
 @bounded
 async def test_a_query_elsewhere_is_part_of_the_request(proxy, upstream):
     """Two queries are two things, each asked for as it was sent, and a path is none of them."""
-    targets = [f"/pypi/x/json{query}" for query in ("?a=1", "?a=2", "", "%3Fa=1", "%23a=1")]
+    targets = [f"/pypi/x/other{query}" for query in ("?a=1", "?a=2", "", "%3Fa=1", "%23a=1")]
     for target in targets:
         upstream.add(target, f"about {target}".encode())
     for target in targets:
@@ -140,10 +131,15 @@ async def test_spellings_of_one_path_are_one_key(proxy, upstream):
 
 @bounded
 async def test_a_page_expires_and_a_file_does_not(flow, upstream):
-    """After its TTL a page is fetched again; the file that it links to is still a hit."""
+    """After its TTL a page is asked for again, and is the same; the file that it links to is still a hit."""
     offer(upstream)
     proxy = await flow.proxy(upstream, simple_ttl_seconds=0.000_001)
-    for target, status in [("/simple/demo/", "MISS"), (WHEEL, "MISS"), ("/simple/demo/", "MISS"), (WHEEL, "HIT")]:
+    for target, status in [
+        ("/simple/demo/", "MISS"),
+        (WHEEL, "MISS"),
+        ("/simple/demo/", "REVALIDATED"),
+        (WHEEL, "HIT"),
+    ]:
         assert (await proxy.get(target))["x-cache-status"] == status
         await proxy.settled(target)
 

@@ -229,7 +229,7 @@ async def test_a_body_that_shrinks_while_it_is_read_is_broken_off(flow, kept):
 def files_of_page(proxy: Proxy) -> list[Path]:
     """The body of the page and its rendering."""
     meta = meta_of(proxy, "/simple/demo/")
-    return [meta.parent / json.loads(meta.read_bytes())["variant"]["file"], body_of(proxy, "/simple/demo/")]
+    return [meta.parent / json.loads(meta.read_bytes())["variants"][0]["file"], body_of(proxy, "/simple/demo/")]
 
 
 @pytest.mark.parametrize("how", ["running", "restarted", "scanned"])

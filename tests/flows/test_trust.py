@@ -141,7 +141,7 @@ NAMED_BY_ITSELF = f"/packages/{BLAKE[:2]}/{BLAKE[2:4]}/{BLAKE[4:]}/demo-1.0.zip"
 
 @pytest.mark.parametrize(
     "target",
-    [FILE, NAMED_BY_ITSELF, f"{FILE}.metadata", "/pypi/demo/json", "/packages/aa/bb/cc/no-project"],
+    [FILE, NAMED_BY_ITSELF, f"{FILE}.metadata", "/pypi/demo/other", "/packages/aa/bb/cc/no-project"],
 )
 @pytest.mark.parametrize("linked", [None, FILE], ids=["no page", "no digest"])
 @bounded

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pipcache.rules.fields import storable
 from pipcache.rules.key import CacheKey
 from pipcache.rules.meta import (
+    VARIANT_KINDS,
     EntryFile,
     StoredResponse,
     Variant,
@@ -45,7 +46,11 @@ STORED = StoredResponse(
     upstream_root="https://one.example",
     upstream_etag='W/"x"',
     verified=Verified(1, 10, 1_700_000_000_123_456_789),
-    variant=Variant(f"{STEM}.89abcdef.html", "1", Verified(2, 7, 1_700_000_000_123_456_790)),
+    last_serial=17,
+    variants=(
+        Variant(f"{STEM}.89abcdef.html", "1", Verified(2, 7, 1_700_000_000_123_456_790)),
+        Variant(f"{STEM}.0badcafe.json.gz", "1", Verified(3, 5, 1_700_000_000_123_456_791)),
+    ),
 )
 SEEN = {"inode": 2, "size": 7, "mtime_ns": 1}
 MISSING = object()
@@ -59,7 +64,7 @@ def spoiled(**changes: Any) -> bytes:
 
 def test_what_is_written_is_read_back() -> None:
     """Every value, those that may be absent too."""
-    bare = evolve(STORED, upstream_root=None, upstream_etag=None, verified=None, variant=None)
+    bare = evolve(STORED, upstream_root=None, upstream_etag=None, verified=None, last_serial=None, variants=())
     for stored in (STORED, bare):
         assert StoredResponse.from_json(stored.to_json(), KEY) == stored
         assert key_of(stored.to_json()) == KEY
@@ -82,7 +87,7 @@ def test_any_meta_is_read_back(path: str, fields: list[tuple[str, str]], size: i
         body=entry_name(key, "body"),
         body_size=size,
         cached_at=float(cached_at),
-        variant=None,
+        variants=(),
     )
     assert StoredResponse.from_json(stored.to_json(), key) == stored
     assert key_of(stored.to_json()) == key
@@ -158,14 +163,19 @@ def test_values_of_another_kind_are_refused(name: str, value: object) -> None:
         {"verified": 1},
         {"verified": {}},
         {"verified": {"inode": "1", "size": 1, "mtime_ns": 1}},
-        {"variant": []},
+        {"variants": 1},
         {"verified": None},
         {"verified": {"inode": 1, "size": 1, "mtime_ns": 1.5}},
-        {"variant": {"file": f"{STEM}.89abcdef.html", "verified": SEEN}},
-        {"variant": {"file": f"{STEM}.89abcdef.html", "shape": "1"}},
-        {"variant": {"file": f"{STEM}.89abcdef.html", "shape": "1", "size": 7}},
-        {"variant": {"file": f"{STEM}.89abcdef.html", "shape": 1, "verified": SEEN}},
-        {"variant": {"file": f"{STEM}.89abcdef.html", "shape": "1", "verified": {**SEEN, "size": "7"}}},
+        {"variants": None},
+        {"variants": {"html": {}}},
+        {"variants": [{"file": f"{STEM}.89abcdef.html", "verified": SEEN}]},
+        {"variants": [{"file": f"{STEM}.89abcdef.html", "shape": "1"}]},
+        {"variants": [{"file": f"{STEM}.89abcdef.html", "shape": "1", "size": 7}]},
+        {"variants": [{"file": f"{STEM}.89abcdef.html", "shape": 1, "verified": SEEN}]},
+        {"variants": [{"file": f"{STEM}.89abcdef.html", "shape": "1", "verified": {**SEEN, "size": "7"}}]},
+        {"variants": [{"file": f"{STEM}.{n}9abcdef.html", "shape": "1", "verified": SEEN} for n in "12"]},
+        {"last_serial": "17"},
+        {"last_serial": None},
     ],
 )
 def test_what_must_not_reach_a_client_is_refused(changes: dict[str, Any]) -> None:
@@ -188,7 +198,7 @@ def test_files_of_others_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="file of another entry"):
         StoredResponse.from_json(spoiled(body=name), KEY)
     with pytest.raises(ValueError, match="file of another entry"):
-        StoredResponse.from_json(spoiled(variant={"file": name, "shape": "1", "verified": SEEN}), KEY)
+        StoredResponse.from_json(spoiled(variants=[{"file": name, "shape": "1", "verified": SEEN}]), KEY)
 
 
 @pytest.mark.parametrize(
@@ -224,18 +234,48 @@ def test_a_freshened_response_is_the_same_response() -> None:
     assert evolve(fresh, cached_at=STORED.cached_at, expires_at=STORED.expires_at) == STORED
 
 
-def test_an_entry_is_its_body_and_its_variant() -> None:
+def test_an_entry_is_its_body_and_its_variants() -> None:
     """Their sizes are what eviction frees, their names what it removes."""
-    assert STORED.size_on_disk == 17
-    assert STORED.files == (STORED.body, f"{STEM}.89abcdef.html")
-    bare = evolve(STORED, variant=None)
+    assert STORED.size_on_disk == 22
+    assert STORED.files == (STORED.body, f"{STEM}.89abcdef.html", f"{STEM}.0badcafe.json.gz")
+    bare = evolve(STORED, variants=())
     assert (bare.size_on_disk, bare.files) == (10, (STORED.body,))
+
+
+def test_a_variant_is_found_by_kind_and_shape() -> None:
+    """A rendering of another shape is none."""
+    assert STORED.variant("json.gz", "1") == STORED.variants[1]
+    assert STORED.variant("json.gz", "2") is None
+    assert STORED.variant("json", "1") is None
+
+
+@pytest.mark.parametrize(
+    ("made", "kinds"),
+    [
+        ([("html.gz", "1")], ["html", "json.gz", "html.gz"]),
+        ([("html", "1")], ["json.gz", "html"]),
+        ([("json", "2")], ["json"]),
+        ([], ["html", "json.gz"]),
+    ],
+)
+def test_new_variants_replace_those_of_their_kind_and_of_other_shapes(
+    made: list[tuple[str, str]], kinds: list[str]
+) -> None:
+    """One of each kind is left, and none that nobody would read any more."""
+    new = tuple(
+        Variant(f"{STEM}.{number:08x}.{kind}", shape, Verified(9, 1, 1)) for number, (kind, shape) in enumerate(made)
+    )
+    changed = STORED.with_variants(new)
+    assert [variant.kind for variant in changed.variants] == kinds
+    assert changed.variants[len(kinds) - len(new) :] == new
+    assert STORED.is_same_body(changed)
+    assert not STORED.is_same_body(evolve(STORED, etag='"other"'))
 
 
 # -- names -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["body", "meta", "html"])
+@pytest.mark.parametrize("kind", ["body", "meta", *VARIANT_KINDS])
 @pytest.mark.parametrize("generation", [None, "0123abcd"])
 def test_names_are_read_back(kind: str, generation: str | None) -> None:
     """What is written is taken apart again; a meta has no generation, as it is the one name of its entry."""

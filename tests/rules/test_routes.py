@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipcache.rules.errors import BadRequest
+from pipcache.rules.key import CacheKey
 from pipcache.rules.routes import MAX_TARGET_BYTES, Route, RouteKind, parse_target
 
 LINKED = "/-/files/flask/0123456789abcdef/Flask-3.0.tar.gz"
@@ -38,7 +39,10 @@ LINKED = "/-/files/flask/0123456789abcdef/Flask-3.0.tar.gz"
             LINKED.encode(),
             Route(RouteKind.LINKED_FILE, LINKED, project="flask", filename="Flask-3.0.tar.gz"),
         ),
-        (b"/pypi/flask/json", Route(RouteKind.OTHER, "/pypi/flask/json")),
+        (b"/pypi/Foo_Bar/json", Route(RouteKind.PROJECT_JSON, "/pypi/Foo_Bar/json", project="foo-bar")),
+        (b"/pypi/flask/3.0/json", Route(RouteKind.PROJECT_JSON, "/pypi/flask/3.0/json", project="flask")),
+        (b"/pypi/flask/3.0/json/", Route(RouteKind.OTHER, "/pypi/flask/3.0/json/")),
+        (b"/pypi/-flask/json", Route(RouteKind.OTHER, "/pypi/-flask/json")),
         (b"/pypi/flask/json?a=%62&c", Route(RouteKind.OTHER, "/pypi/flask/json", query="a=b&c")),
         (b"/a?", Route(RouteKind.OTHER, "/a", query="")),
         (b"/a?b?c", Route(RouteKind.OTHER, "/a", query="b?c")),
@@ -74,8 +78,34 @@ def test_a_redirect_holds_behind_a_prefix(target: bytes, leads_to: str, prefix: 
     assert urljoin(f"http://host{prefix}{route.path}", route.location) == f"http://host{prefix}{leads_to}"
 
 
+@pytest.mark.parametrize(
+    ("target", "page_format", "location"),
+    [
+        (b"/simple/?format=text/html", "text/html", None),
+        (
+            b"/simple/flask/?a=b&format=application/vnd.pypi.simple.v1%2Bjson",
+            "application/vnd.pypi.simple.v1+json",
+            None,
+        ),
+        (b"/simple/flask/?format=&format=text/html", "", None),
+        (b"/simple/flask/?formats=text/html", None, None),
+        (b"/simple?format=a%20b%0d", "a b\r", "simple/?format=a%20b%0D"),
+        (b"/simple/Flask?format=text/html", "text/html", "flask/?format=text/html"),
+        (b"/simple/Flask/?format=text/html", "text/html", "../flask/?format=text/html"),
+    ],
+)
+def test_a_pages_format_is_read_and_is_no_part_of_the_key(
+    target: bytes, page_format: str | None, location: str | None
+) -> None:
+    """PEP 691: a client that cannot set Accept may name the media type in the query; a redirect keeps it."""
+    route = parse_target(target)
+    assert route.location == location
+    assert route.page_format == (None if location else page_format)
+    assert CacheKey.of(route) == CacheKey.of(parse_target(target.partition(b"?")[0]))
+
+
 @pytest.mark.parametrize("path", [b"/simple/", b"/simple/flask/", b"/packages/a/x.whl", LINKED.encode()])
-@pytest.mark.parametrize("query", [b"?", b"?format=json", b"?%zz"])
+@pytest.mark.parametrize("query", [b"?", b"?a=b&formats=c", b"?%zz"])
 def test_a_query_is_ignored_where_it_means_nothing(path: bytes, query: bytes) -> None:
     """On pages and files it is no part of what is asked for, whatever it holds."""
     assert parse_target(path + query) == parse_target(path)

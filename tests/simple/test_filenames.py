@@ -10,6 +10,7 @@ from pipcache.simple.filenames import (
     is_metadata_filename,
     normalised_name,
     project_of,
+    version_of,
 )
 
 
@@ -80,3 +81,27 @@ def test_a_file_belongs_to_the_project_before_its_dash(filename: str, project: s
 def test_names_are_normalised_when_they_are_valid(name: str, normalised: str | None) -> None:
     """PEP 503 normalises what PEP 508 allows; nothing else is a name."""
     assert normalised_name(name) == normalised
+
+
+@pytest.mark.parametrize(
+    ("filename", "version"),
+    [
+        ("a-1.0-py3-none-any.whl", "1.0"),
+        ("a-1.0-1-py3-none-any.WHL", "1.0"),
+        ("a-1.3+cpu-cp311.whl", "1.3+cpu"),
+        ("a-1.0-py3.9.egg", "1.0"),
+        ("python-dateutil-2.9.0.tar.gz", "2.9.0"),
+        ("a-1.0rc1.zip", "1.0rc1"),
+        ("a-1.0-src.zip", None),
+        ("a-latest.tar.gz", None),
+        ("a-.zip", None),
+        ("a- 1.zip", None),
+        ("a.zip", None),
+        ("a.whl", None),
+        ("a-1.exe", None),
+        (f"a-{'1' * 5000}.zip", None),
+    ],
+)
+def test_a_name_says_its_version(filename: str, version: str | None) -> None:
+    """Behind a wheel's or an egg's first dash, an sdist's last one; what is no version (PEP 440) is none."""
+    assert version_of(filename) == version

@@ -160,3 +160,54 @@ def test_work_grows_with_the_length_alone(unit: str, prefix: str) -> None:
 
     long = seconds(400_000)
     assert long < 1.5 or long < 10 * seconds(100_000)
+
+
+def read(document: str) -> tuple[list[tuple[str, str]], str]:
+    """The tokens of a document that may go on, and what is left of it."""
+    found = []
+    reading = tokens(document, is_whole=False)
+    while True:
+        try:
+            token = next(reading)
+        except StopIteration as end:
+            return found, document[end.value :]
+        found.append((token.kind, token.data))
+
+
+@pytest.mark.parametrize(
+    ("document", "found", "left"),
+    [
+        ("a", [("text", "a")], ""),
+        ("a<", [("text", "a")], "<"),
+        ("a<b", [("text", "a")], "<b"),
+        ("<b x='>", [], "<b x='>"),
+        ("<b>c</b", [("start", "b"), ("text", "c")], "</b"),
+        ("<!-- x -", [], "<!-- x -"),
+        ("<!", [], "<!"),
+        ("<!--x-->", [("comment", "x")], ""),
+        ("<title>x</title", [], "<title>x</title"),
+        ("<title></title>", [("start", "title"), ("end", "title")], ""),
+    ],
+)
+def test_a_document_that_may_go_on(document: str, found: list[tuple[str, str]], left: str) -> None:
+    """What might turn out to be something else with the next character is no token yet."""
+    assert read(document) == (found, left)
+
+
+@given(st.text("<>ab/!-=\"' ;&#1", max_size=40), st.text("<>ab/!-=\"' ;&#1", max_size=40))
+def test_a_document_in_two_pieces(one: str, two: str) -> None:
+    """Its tokens are those of the whole, but that text may come in several."""
+    found, left = read(one)
+    again = [*found, *pieces(left + two)]
+    assert _joined(again) == _joined(pieces(one + two))
+
+
+def _joined(found: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The tokens with neighbouring texts made one."""
+    joined: list[tuple[str, str]] = []
+    for kind, data in found:
+        if kind == "text" and joined and joined[-1][0] == "text":
+            joined[-1] = ("text", joined[-1][1] + data)
+        else:
+            joined.append((kind, data))
+    return joined

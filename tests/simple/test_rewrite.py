@@ -161,3 +161,20 @@ def test_the_first_file_of_a_path_has_it() -> None:
         "/packages/a.whl": one,
         elsewhere(other.url, "b.whl"): other,
     }
+
+
+kept = st.from_regex(r"/packages/[a-f0-9]{2}/[A-Za-z0-9._+ -]{1,8}\.whl", fullmatch=True)
+elsewhere_urls = st.from_regex(
+    r"https?://[a-c]\.example\.org/x/[A-Za-z0-9._+-]{1,8}\.whl(\?[a-z]{0,3})?", fullmatch=True
+)
+
+
+@given(st.sets(kept.map("https://files.example.org{}".format) | elsewhere_urls, max_size=6))
+def test_rewriting_is_a_bijection(urls: set[str]) -> None:
+    """Different files of a page have different paths, each leads back to its file, and ours are rewritten no more."""
+    by_path = files_by_path(ProjectPage(files=tuple(DistributionFile("x.whl", url) for url in urls)), "foo", None)
+    assert {file.url for file in by_path.values()} == urls
+    for path, file in by_path.items():
+        assert local_path(file.url, "foo", None) == path
+        if path.startswith("/packages/"):
+            assert local_path(f"https://proxy.example.org{path}", "foo", None) == path

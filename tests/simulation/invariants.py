@@ -68,7 +68,7 @@ def _check_books(process: Process) -> None:
     catalog = process.catalog
     if catalog.total_bytes != sum(entry.size_bytes for _, entry in catalog.by_use()):
         raise Wrong("the catalog's sum is not that of its entries")
-    held = (catalog._pins, catalog._reservations, process.cache.files._fetching, process.cache.pages._fetching)
+    held = (catalog._pins, catalog._reservations, process.cache.files._fetching, process.cache.pages._fetches._fetching)
     if any(held) or catalog.reserved_bytes:
         raise Wrong(f"pins, reservations or fetches are left: {[dict(each) for each in held]}")
 

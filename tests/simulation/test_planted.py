@@ -57,7 +57,7 @@ def test_it_finds_a_publication_before_the_digest(
 
 
 def test_it_finds_a_finish_on_a_cut(monkeypatch: pytest.MonkeyPatch, nothing_left_behind: list[Any]) -> None:
-    """A response that is finished where upstream's connection breaks is found: a client takes a short body for whole."""
+    """A response that is finished where upstream's connection breaks is found: by a short body, or one that never ends."""
 
     def finishes(self: Fetch, error: UpstreamError) -> None:
         if isinstance(error, TruncatedBody) and self.body.size:

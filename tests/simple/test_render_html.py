@@ -9,9 +9,9 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipcache.simple.model import Attributes, DistributionFile, ProjectList, ProjectPage
-from pipcache.simple.parse import parse_project_list, parse_project_page
-from pipcache.simple.render import render_list_html, render_project_html
+from pipcache.simple.model import Attributes, DistributionFile, ProjectPage
+from pipcache.simple.parse_html import parse_html_page
+from pipcache.simple.render_html import render_project_html
 from pipcache.simple.rewrite import files_by_path
 
 ROOT = "https://mirror.example.org/pypi"
@@ -87,7 +87,7 @@ def test_a_comment_stays_one(comment: str) -> None:
     """Nothing in a comment ends it early: what comes after is read as it was written."""
     page = ProjectPage(comments=(comment, "SERIAL 1"))
     html = rendered(page)
-    again = parse_project_page(html, HERE)
+    again = parse_html_page(html, HERE)
     assert len(again.comments) == 2
     assert again.comments[1] == "SERIAL 1"
     assert b"<script" not in html.replace(b"<!--" + comment.replace(">", "&gt;").encode() + b"-->", b"")
@@ -98,15 +98,7 @@ def test_a_file_that_has_no_path_is_no_link() -> None:
     page = ProjectPage(files=(DistributionFile("a/b.whl", "https://files.example.org/a%2Fb.whl"),))
     html = rendered(page)
     assert b"<a" not in html
-    assert parse_project_page(html, HERE).files == ()
-
-
-def test_a_list_links_to_each_normalised_name() -> None:
-    """The link is the normalised name with a slash, the text what the index shows; metas are kept."""
-    projects = ProjectList((("pypi:repository-version", "1.1"),), (("foo-bar", "Foo_Bar"), ("x", "<x>")))
-    html = render_list_html(projects)
-    assert b'<a href="foo-bar/">Foo_Bar</a><br/>\n<a href="x/">&lt;x&gt;</a><br/>\n' in html
-    assert parse_project_list(html) == projects
+    assert parse_html_page(html, HERE).files == ()
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
@@ -133,7 +125,7 @@ def distribution_files(draw: st.DrawFn) -> DistributionFile:
 def test_a_page_says_what_upstream_said(files: list[DistributionFile], title: str) -> None:
     """Rendered and read again, a page has its files with all that they say; only URLs are ours."""
     page = ProjectPage((("pypi:repository-version", "1.2"),), title, ("SERIAL 1",), tuple(files))
-    again = parse_project_page(rendered(page), HERE)
+    again = parse_html_page(rendered(page), HERE)
     assert all(file.url.startswith("https://proxy.example.org/prefix/") for file in again.files)
     assert evolve(again, files=()) == evolve(page, files=())
     assert [evolve(file, url="") for file in again.files] == [evolve(file, url="") for file in page.files]
