@@ -9,7 +9,7 @@ from tests.flows.harness import PAGE_TYPE, bounded, hashed, page
 
 PAGE = "/simple/demo/"
 FILE = "/packages/aa/bb/cc/demo-1.0.tar.gz"
-OTHER = "/pypi/demo/json"
+OTHER = "/pypi/demo/other"
 BODY = b"a body " * 1000
 
 OF_CLIENTS = {
