@@ -1,8 +1,8 @@
 """A package index made by the test: real wheels and sdists, and the pages that list them.
 
-The pages are those of PEP 503 with the attributes of PEP 592, 658 and 714, and the files lie where the public
-index puts them: `/packages/<2>/<2>/<60 hex digits of the BLAKE2b-256>/<filename>`. The same index can be
-installed into a `FakeUpstream` or written to a folder for `tests.fakes.serve_index`. All of it is
+The pages are those of PEP 503 with the attributes of PEP 592, 658 and 714, or those of PEP 691 and 700, and the
+files lie where the public index puts them: `/packages/<2>/<2>/<60 hex digits of the BLAKE2b-256>/<filename>`. The
+same index can be installed into a `FakeUpstream` or written to a folder for `tests.fakes.serve_index`. All of it is
 reproducible: no clock, and padding from a seed.
 """
 
@@ -13,19 +13,22 @@ import gzip
 import hashlib
 import html
 import io
+import json
 import random
 import re
 import tarfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, Literal
 from urllib.parse import quote
 
 from attrs import Factory, define, field, frozen
 
 from tests.fakes.upstream import FakeUpstream
 
-_PAGE_TYPE = "text/html; charset=utf-8"
+Dialect = Literal["html", "json"]
+_PAGE_TYPES: dict[Dialect, str] = {"html": "text/html; charset=utf-8", "json": "application/vnd.pypi.simple.v1+json"}
 _WHEEL = b"Wheel-Version: 1.0\nGenerator: pipcache-tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 _BACKEND = '''"""A build backend that needs nothing: the wheel lies ready in the source tree."""
 import pathlib
@@ -119,7 +122,8 @@ def build_sdist(name: str, version: str, requires: Sequence[str] = ()) -> tuple[
 class IndexedFile:
     """One distribution file of the index.
 
-    `metadata` is what lies beside it as `.metadata`, None for nothing; `yanked` is the reason, maybe empty.
+    `metadata` is what lies beside it as `.metadata`, None for nothing; `yanked` is the reason, maybe empty;
+    `uploaded` is the time as PEP 700 writes it, None where the index does not tell it.
     """
 
     project: str
@@ -128,6 +132,12 @@ class IndexedFile:
     metadata: bytes | None = field(default=None, repr=False)
     python_requires: str | None = None
     yanked: str | None = None
+    uploaded: str | None = None
+
+    @property
+    def version(self) -> str:
+        """The version that the filename says."""
+        return re.sub(r"(-py3-none-any\.whl|\.tar\.gz)$", "", self.filename).split("-")[1]
 
     @property
     def sha256(self) -> str:
@@ -150,8 +160,24 @@ class IndexedFile:
             attributes |= {"data-dist-info-metadata": digest, "data-core-metadata": digest}
         if self.yanked is not None:
             attributes["data-yanked"] = self.yanked
+        if self.uploaded is not None:
+            attributes["data-upload-time"] = self.uploaded
         text = " ".join(f'{name}="{html.escape(value)}"' for name, value in attributes.items())
         return f"<a {text}>{html.escape(self.filename)}</a><br/>"
+
+    def entry(self, base: str) -> dict[str, Any]:
+        """Say the same as JSON does; `base` as for `anchor`."""
+        url = f"{base}{self.path}"
+        entry: dict[str, Any] = {"filename": self.filename, "url": url, "hashes": {"sha256": self.sha256}}
+        entry["size"] = len(self.data)
+        entry["yanked"] = self.yanked is not None and (self.yanked or True)
+        if self.python_requires is not None:
+            entry["requires-python"] = self.python_requires
+        if self.metadata is not None:
+            entry["core-metadata"] = {"sha256": hashlib.sha256(self.metadata).hexdigest()}
+        if self.uploaded is not None:
+            entry["upload-time"] = self.uploaded
+        return entry
 
 
 @define
@@ -170,11 +196,12 @@ class Index:
         *,
         has_metadata: bool = True,
         yanked: str | None = None,
+        uploaded: str | None = None,
     ) -> IndexedFile:
         """Build a wheel, see `build_wheel`, and list it, with its core metadata beside it."""
         filename, data = build_wheel(name, version, requires, size_bytes, python_requires)
         metadata = metadata_of(name, version, requires, python_requires) if has_metadata else None
-        return self.add(IndexedFile(name, filename, data, metadata, python_requires, yanked))
+        return self.add(IndexedFile(name, filename, data, metadata, python_requires, yanked, uploaded))
 
     def add_sdist(self, name: str, version: str, requires: Sequence[str] = ()) -> IndexedFile:
         """Build a source distribution, see `build_sdist`, and list it; no metadata lies beside it."""
@@ -185,24 +212,26 @@ class Index:
         self.files.append(file)
         return file
 
-    def resources(self, *, prefix: str = "", files_url: str | None = None) -> Iterator[tuple[str, str, bytes]]:
+    def resources(
+        self, *, prefix: str = "", files_url: str | None = None, dialect: Dialect = "html"
+    ) -> Iterator[tuple[str, str, bytes]]:
         """Render everything the index serves.
 
         Args:
             prefix: what stands before `/simple` and `/packages` in every path, as `/pypi`.
             files_url: another server's address, for absolute links to it; None: relative links. The files are
                 among the resources either way, without the prefix where links lead to another server.
+            dialect: what all the pages are written in.
 
         Returns:
             Path, content type and bytes of each resource; the path of a page ends with a slash.
         """
         projects = sorted({normalise(each.project) for each in self.files})
-        names = [f'<a href="{prefix}/simple/{name}/">{name}</a><br/>' for name in projects]
-        yield f"{prefix}/simple/", _PAGE_TYPE, _page("Simple index", names)
+        yield f"{prefix}/simple/", _PAGE_TYPES[dialect], _list_page(projects, prefix, dialect)
         for name in projects:
             files = [each for each in self.files if normalise(each.project) == name]
-            anchors = [each.anchor("../.." if files_url is None else files_url) for each in files]
-            yield f"{prefix}/simple/{name}/", _PAGE_TYPE, _page(f"Links for {name}", anchors)
+            page = _project_page(name, files, "../.." if files_url is None else files_url, dialect)
+            yield f"{prefix}/simple/{name}/", _PAGE_TYPES[dialect], page
         for each in self.files:
             path = f"{prefix if files_url is None else ''}{each.path}"
             yield path, "application/octet-stream", each.data
@@ -221,16 +250,18 @@ class Index:
         """
         files_url = None if files_upstream is None else files_upstream.url
         for path, content_type, data in self.resources(prefix=prefix, files_url=files_url):
-            is_page = content_type == _PAGE_TYPE
+            is_page = path.endswith("/")
             server = upstream if is_page or files_upstream is None else files_upstream
             etag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
             for spelling in {path, path.replace("%2B", "+")}:
                 server.add(spelling, data, content_type=content_type, etag=etag, ranges=not is_page)
 
-    def write_to(self, folder: Path, *, prefix: str = "", files_url: str | None = None) -> None:
-        """Write the index into a folder; pages become `index.html` of their own folder."""
-        for path, content_type, data in self.resources(prefix=prefix, files_url=files_url):
-            name = f"{path}index.html" if content_type == _PAGE_TYPE else path.replace("%2B", "+")
+    def write_to(
+        self, folder: Path, *, prefix: str = "", files_url: str | None = None, dialect: Dialect = "html"
+    ) -> None:
+        """Write the index into a folder; pages become `index.html` or `index.json` of their own folder."""
+        for path, _, data in self.resources(prefix=prefix, files_url=files_url, dialect=dialect):
+            name = f"{path}index.{dialect}" if path.endswith("/") else path.replace("%2B", "+")
             target = folder / name.lstrip("/")
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
@@ -239,9 +270,25 @@ class Index:
         """Write a requirements file that pins every file of the index by its hash, for `--require-hashes`."""
         pins: dict[str, list[str]] = {}
         for each in self.files:
-            version = re.sub(r"(-py3-none-any\.whl|\.tar\.gz)$", "", each.filename).split("-")[1]
-            pins.setdefault(f"{normalise(each.project)}=={version}", []).append(f"--hash=sha256:{each.sha256}")
+            pins.setdefault(f"{normalise(each.project)}=={each.version}", []).append(f"--hash=sha256:{each.sha256}")
         return "".join(f"{pin} {' '.join(hashes)}\n" for pin, hashes in pins.items())
+
+
+def _list_page(projects: Sequence[str], prefix: str, dialect: Dialect) -> bytes:
+    if dialect == "json":
+        return _document(projects=[{"name": name} for name in projects])
+    return _page("Simple index", [f'<a href="{prefix}/simple/{name}/">{name}</a><br/>' for name in projects])
+
+
+def _project_page(name: str, files: Sequence[IndexedFile], base: str, dialect: Dialect) -> bytes:
+    if dialect == "json":
+        versions = sorted({each.version for each in files})
+        return _document(name=name, versions=versions, files=[each.entry(base) for each in files])
+    return _page(f"Links for {name}", [each.anchor(base) for each in files])
+
+
+def _document(**facts: Any) -> bytes:
+    return json.dumps({"meta": {"api-version": "1.1"}, **facts}).encode()
 
 
 def _page(title: str, lines: Sequence[str]) -> bytes:

@@ -16,9 +16,11 @@ from urllib.parse import unquote
 
 from tests.fakes.ranges import byte_range
 
+_PAGE_TYPES = {".html": "text/html; charset=utf-8", ".json": "application/vnd.pypi.simple.v1+json"}
+
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answers GET and HEAD with the files below the server's folder, and ranges of them."""
+    """Answers GET and HEAD with the files below the server's folder, and ranges of them; Accept is not looked at."""
 
     disable_nagle_algorithm = True  # the head and the body are two writes
     protocol_version = "HTTP/1.1"
@@ -31,8 +33,8 @@ class _Handler(BaseHTTPRequestHandler):
         target = self.server.folder / path.lstrip("/")
         if ".." in path.split("/"):
             self._answer(400, b"", "text/plain")
-        elif path.endswith("/") and (target / "index.html").is_file():
-            self._answer(200, (target / "index.html").read_bytes(), "text/html; charset=utf-8")
+        elif path.endswith("/") and (page := next(target.glob("index.*"), None)) is not None:
+            self._answer(200, page.read_bytes(), _PAGE_TYPES[page.suffix])
         elif target.is_file():
             self._send_file(target.read_bytes())
         else:

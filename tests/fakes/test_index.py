@@ -6,6 +6,7 @@ import base64
 import csv
 import hashlib
 import io
+import json
 import tarfile
 import zipfile
 from email import message_from_bytes
@@ -156,3 +157,27 @@ def test_requirements_pin_every_file():
         f"a==1 --hash=sha256:{wheel.sha256} --hash=sha256:{sdist.sha256}",
         f"b==2 --hash=sha256:{other.sha256}",
     ]
+
+
+def test_a_page_in_json_says_what_the_one_in_html_says(tmp_path):
+    """Link, digest, required Python, metadata, reason of the yank and time of the upload are the same in both."""
+    index = Index()
+    index.add_wheel("a", "1.0", python_requires=">=3.8", yanked="<bad>", uploaded="2024-01-01T00:00:00.000000Z")
+    index.add_sdist("a", "2.0")
+    for dialect in ("html", "json"):
+        index.write_to(tmp_path, dialect=dialect)
+    page = json.loads((tmp_path / "simple/a/index.json").read_bytes())
+    assert (page["meta"], page["name"], page["versions"]) == ({"api-version": "1.1"}, "a", ["1.0", "2.0"])
+    said = [
+        {
+            "href": f"{file['url']}#sha256={file['hashes']['sha256']}",
+            "data-requires-python": file.get("requires-python"),
+            "data-core-metadata": f"sha256={file['core-metadata']['sha256']}" if "core-metadata" in file else None,
+            "data-yanked": file["yanked"] or None,
+            "data-upload-time": file.get("upload-time"),
+        }
+        for file in page["files"]
+    ]
+    anchors = Anchors((tmp_path / "simple/a/index.html").read_bytes()).found
+    assert said == [{name: anchor.get(name) for name in said[0]} for anchor in anchors]
+    assert [file["size"] for file in page["files"]] == [len(each.data) for each in index.files]
