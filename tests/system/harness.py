@@ -2,7 +2,7 @@
 
 Everything here blocks, with a time limit: system tests do not use the reactor. A process is ended by the
 object that started it, by its id, whatever the test did. Nothing of this machine's settings reaches the
-processes: the variables of pip, uv, pipcache, of HTTP proxies and of certificates are taken out of their environment.
+processes: the variables of installers, of pipcache, of HTTP proxies and of certificates are taken out of their environment.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ TOP = Path(__file__).resolve().parents[2]
 """The folder of the repository."""
 
 _SCRIPTS = Path(sys.executable).parent
-_SCRUBBED = ("PIP_", "UV_", "PIPCACHE_", "PYTHON", "VIRTUAL_ENV", "REQUESTS_CA_BUNDLE", "SSL_CERT_", "NETRC")
+_INSTALLERS = ("PIP_", "UV_", "POETRY_", "PDM_")
+_SCRUBBED = (*_INSTALLERS, "PIPCACHE_", "PYTHON", "VIRTUAL_ENV", "REQUESTS_CA_BUNDLE", "SSL_CERT_", "NETRC")
 
 
 def scrubbed_environment(**more: str) -> dict[str, str]:
@@ -296,7 +297,8 @@ class IndexServer(Process):
 Finished = subprocess.CompletedProcess[str]
 
 
-def _run(command: Sequence[str | Path], environment: Mapping[str, str], timeout: float) -> Finished:
+def run(command: Sequence[str | Path], environment: Mapping[str, str], timeout: float = 180) -> Finished:
+    """Run a command to its end, in no folder of this checkout."""
     words = [str(word) for word in command]
     # away from this checkout, whose pyproject.toml is not the installers' business
     where = tempfile.gettempdir()
@@ -307,7 +309,7 @@ def _run(command: Sequence[str | Path], environment: Mapping[str, str], timeout:
 
 def make_venv(folder: Path) -> Path:
     """Make a bare environment with the pip that Python brings; returns its interpreter."""
-    done = _run([sys.executable, "-m", "venv", folder], scrubbed_environment(), timeout=180)
+    done = run([sys.executable, "-m", "venv", folder], scrubbed_environment(), timeout=180)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder / "bin" / "python"
 
@@ -319,7 +321,7 @@ def run_pip(
     ours = scrubbed_environment(
         PIP_CONFIG_FILE=os.devnull, PIP_DISABLE_PIP_VERSION_CHECK="1", PIP_NO_INPUT="1", **(environment or {})
     )
-    return _run([python, "-m", "pip", *arguments], ours, timeout)
+    return run([python, "-m", "pip", *arguments], ours, timeout)
 
 
 def pip_install(python: Path, index_url: str, target: Path, *arguments: str | Path) -> Finished:
@@ -331,7 +333,7 @@ def pip_install(python: Path, index_url: str, target: Path, *arguments: str | Pa
 def run_uv(*arguments: str | Path, environment: Mapping[str, str] | None = None, timeout: float = 180) -> Finished:
     """Run uv, untouched by this machine's settings of uv."""
     ours = scrubbed_environment(UV_NO_CONFIG="1", UV_PYTHON_DOWNLOADS="never", **(environment or {}))
-    return _run([_SCRIPTS / "uv", *arguments], ours, timeout)
+    return run([_SCRIPTS / "uv", *arguments], ours, timeout)
 
 
 def uv_install(index_url: str, target: Path, *arguments: str | Path) -> Finished:

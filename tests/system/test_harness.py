@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import nullcontext as does_not_raise
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from tests.system.harness import (
     scrubbed_environment,
     uv_install,
 )
+from tests.system.installers import Unavailable, provide
 
 pytestmark = pytest.mark.system
 
@@ -181,3 +183,16 @@ def test_a_free_port_can_be_bound():
     port = free_port()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", port))
+
+
+@pytest.mark.parametrize(("status", "is_available"), [(0, True), (1, False)])
+def test_an_installer_is_installed_once(tmp_path, status, is_available):
+    """What was installed is kept for later runs; what could not be is not tried twice, and the test hears why."""
+    pip, runs = tmp_path / "pip", tmp_path / "runs"
+    pip.write_text(f"#!/bin/sh\necho x >> {runs}\necho hint >&2\necho 'ERROR: no such index' >&2\nexit {status}\n")
+    pip.chmod(0o755)
+    expected = does_not_raise() if is_available else pytest.raises(Unavailable, match=r"pdm .*: ERROR: no such index$")
+    for _ in range(2):
+        with expected:
+            assert provide("pdm", pip, tmp_path, tmp_path).is_relative_to(tmp_path)
+    assert runs.read_text() == "x\n"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.index import Index
-from tests.system.harness import Finished, IndexServer, Server, pip_install, scrubbed_environment, uv_install
+from tests.system.harness import Finished, IndexServer, pip_install, uv_install
+from tests.system.installers import check
 
 pytestmark = pytest.mark.system
 
@@ -36,21 +35,6 @@ def install(request: pytest.FixtureRequest) -> Install:
         return uv_install
     python: Path = request.getfixturevalue("bare_python")
     return lambda url, target, *arguments: pip_install(python, url, target, *arguments)
-
-
-@pytest.fixture
-def proxy(start_server: Callable[..., Server]) -> Callable[[str], Server]:
-    """Start the program in front of the index at an address, asking it alone."""
-    return lambda url, **more: start_server({"upstream": {"primary": {"name": "only", "url": url, **more}}})
-
-
-def check(done: Finished, target: Path, names: dict[str, str]) -> None:
-    """Assert that an installer ended well and that a fresh interpreter finds these versions."""
-    assert done.returncode == 0, done.stdout + done.stderr
-    code = "import importlib, sys\nfor name in sys.argv[1:]: print(importlib.import_module(name).__version__)"
-    environment = scrubbed_environment(PYTHONPATH=str(target))
-    found = subprocess.check_output([sys.executable, "-c", code, *names], env=environment, text=True)
-    assert found.split() == list(names.values())
 
 
 def test_cold_then_hot_with_the_index_gone(index, serve_index, proxy, install, tmp_path):
