@@ -187,7 +187,7 @@ def check_same(address: Address, path: str, expected: Path) -> None:
     """
     got = fetch(address, path)
     if got.status != 200 or got.body != expected.read_bytes():
-        raise ServerError(f"{path}: {got.status}, {len(got.body)} bytes that are not those of {expected}")
+        raise ServerError(f"{path}: {got.status}, {bytes(got.body[:200])!r}, which is not {expected}")
 
 
 class _Reader:

@@ -27,7 +27,7 @@ from bench.tls import Certificates
 from pipcache.rules.settings import KEYS
 
 TOP = Path(__file__).resolve().parents[1]
-_STEERING = ("PIP_", "UV_", "PIPCACHE_", "PYTHON", "VIRTUAL_ENV")
+_STEERING = ("PIP_", "UV_", "PIPCACHE_", "PYTHON", "VIRTUAL_ENV", "REQUESTS_CA_BUNDLE", "SSL_CERT")
 
 
 @frozen
