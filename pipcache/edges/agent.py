@@ -10,7 +10,7 @@ from typing import Any
 
 from attrs import define, field, frozen
 from twisted.internet.defer import DeferredSemaphore
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.web.client import URI, Agent, HTTPConnectionPool, ProxyAgent
 from twisted.web.iweb import IAgent, IAgentEndpointFactory, IPolicyForHTTPS
@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from pipcache.edges.certificates import Certificates
 from pipcache.edges.coding import EncodingAgent
-from pipcache.edges.endpoints import Losses, PromptEndpoint, TunnelEndpoint
+from pipcache.edges.endpoints import Losses, PromptEndpoint, TLSEndpoint, TunnelEndpoint
 from pipcache.edges.resolver import IsPrivate, PublicEndpoint
 from pipcache.rules.proxies import ProxyAddress
 from pipcache.rules.sites import Origin, UpstreamSite
@@ -147,7 +147,7 @@ class EndpointFactory:
             hop = _host(self._reactor, self._proxy.host.encode(), self._proxy.port)
             endpoint = TunnelEndpoint(hop, uri.host, uri.port, _encoded(self._proxy.authorization))
         if uri.scheme == b"https":
-            endpoint = wrapClientTLS(self._policy.creatorForNetloc(uri.host, uri.port), endpoint)
+            endpoint = TLSEndpoint(self._policy.creatorForNetloc(uri.host, uri.port), endpoint)
         return PromptEndpoint(endpoint, self._reactor, self._connect_seconds, self._losses)
 
 

@@ -11,14 +11,24 @@ from typing import Any, cast
 from attrs import define
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError, ConnectionDone
-from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.interfaces import (
+    IAddress,
+    IOpenSSLClientConnectionCreator,
+    IProtocol,
+    IProtocolFactory,
+    IStreamClientEndpoint,
+)
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pipcache.edges.heads import HeadWatch
 from pipcache.rules.errors import UpstreamError, UpstreamTimeout
+
+READ_BYTES = 1 << 17
+"""As much as is there is read at a time, up to this: each read is a chunk that is hashed, written and offered."""
 
 _TUNNEL_HEAD_BYTES = 1 << 14
 
@@ -77,11 +87,26 @@ class _PromptConnection(ProtocolWrapper):
     """
 
     _error: UpstreamError | None = None
+    _is_gathering = False
 
     def makeConnection(self, transport: Any) -> None:
         """There is a connection to watch."""
         self._watch = HeadWatch()
+        self._gathered: list[bytes] = []
+        if not isinstance(transport, _GatheringTLS):
+            transport.bufferSize = READ_BYTES
         super().makeConnection(transport)
+
+    def gather(self) -> None:
+        """Hold back what comes, until ``hand_on``."""
+        self._is_gathering = True
+
+    def hand_on(self) -> None:
+        """Pass on what was held back, in one piece."""
+        self._is_gathering = False
+        if self._gathered:
+            gathered, self._gathered = self._gathered, []
+            self.dataReceived(b"".join(gathered))
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
         """Send a request; ours have no bodies, so Twisted writes each at once."""
@@ -92,6 +117,9 @@ class _PromptConnection(ProtocolWrapper):
     def dataReceived(self, data: bytes) -> None:
         """Pass on what came, within bounds; whoever sends more than was asked for is not asked again here."""
         if self._error is not None:
+            return
+        if self._is_gathering:
+            self._gathered.append(data)
             return
         try:
             self._watch.received(data)
@@ -115,6 +143,7 @@ class _PromptConnection(ProtocolWrapper):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Say how, while the protocol inside is told that."""
+        self.hand_on()
         losses = cast(_PromptFactory, self.factory).losses
         losses.is_unclean = not reason.check(ConnectionDone)
         try:
@@ -130,6 +159,42 @@ class _PromptFactory(WrappingFactory):  # type: ignore[type-arg]  # generic in n
     def __init__(self, factory: IProtocolFactory, losses: Losses) -> None:
         super().__init__(factory)
         self.losses = losses
+
+
+class _GatheringTLS(TLSMemoryBIOProtocol):
+    """TLS that hands on what came in one read in one piece: its records are of 16 KiB, and each would be a chunk."""
+
+    def makeConnection(self, transport: Any) -> None:
+        """There is a connection to encrypt."""
+        transport.bufferSize = READ_BYTES
+        super().makeConnection(transport)  # type: ignore[no-untyped-call]
+
+    def dataReceived(self, data: bytes) -> None:
+        """Decrypt what came, and hand it on."""
+        inner = cast(_PromptConnection, self.wrappedProtocol)
+        inner.gather()
+        super().dataReceived(data)  # type: ignore[no-untyped-call]
+        inner.hand_on()
+
+
+class _TLSFactory(TLSMemoryBIOFactory):
+    protocol = _GatheringTLS
+    noisy = False
+
+
+@implementer(IStreamClientEndpoint)
+class TLSEndpoint:
+    """TLS over what another endpoint connects to; for a ``PromptEndpoint`` around it."""
+
+    def __init__(self, creator: IOpenSSLClientConnectionCreator, endpoint: IStreamClientEndpoint) -> None:
+        self._creator = creator
+        self._endpoint = endpoint
+
+    def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
+        """Connect; the handshake goes on behind."""
+        wrapped = _TLSFactory(self._creator, True, factory)  # type: ignore[arg-type]
+        connecting: Deferred[Any] = self._endpoint.connect(wrapped)  # type: ignore[arg-type]
+        return connecting.addCallback(lambda tls: tls.wrappedProtocol)
 
 
 @implementer(IStreamClientEndpoint)
