@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -72,8 +73,15 @@ class Entries:
             return None
         return body
 
-    def is_paired(self, folder: str, stored: StoredResponse) -> bool:
+    def is_paired(
+        self, folder: str, stored: StoredResponse, listed: Mapping[str, os.stat_result] | None = None
+    ) -> bool:
         """Whether the files that a meta names are there, of the sizes it says.
+
+        Args:
+            folder: where they lie.
+            stored: what the meta says.
+            listed: the files of the folder as they were a moment ago; only what is not among them is looked at.
 
         Raises:
             OSError: the disk does not say.
@@ -82,7 +90,7 @@ class Entries:
         wanted += [(variant.file, variant.size) for variant in stored.variants]
         try:
             for name, size in wanted:
-                status = self._files.status_of(self.root / folder / name)
+                status = (listed or {}).get(name) or self._files.status_of(self.root / folder / name)
                 if not stat.S_ISREG(status.st_mode) or status.st_size != size:
                     return False
         except FileNotFoundError:

@@ -42,14 +42,16 @@ class Scan:
     def folder(self, folder: str, now: float) -> list[ScannedEntry]:
         """The entries in a folder; broken pairs, and orphans past their grace, are removed on the way."""
         ours = self._listed(folder)
+        statuses = {name: status for name, (_, status) in ours.items()}
+        path = self._entries.root / folder
         entries: list[ScannedEntry] = []
         named: set[str] = set()
         for name, (parts, status) in ours.items():
             if parts.kind != "meta":
                 continue
             try:
-                stored = self._entries.load(self._entries.root / folder / name)
-                if stored is None or not self._entries.is_paired(folder, stored):
+                stored = self._entries.load(path / name)
+                if stored is None or not self._entries.is_paired(folder, stored, statuses):
                     self.drop_broken(folder, name)
                     continue
             except OSError:  # the disk does not say: nothing of this entry is touched

@@ -46,17 +46,19 @@ class Scrub:
             await self._wait(max(rest, PAUSE_SECONDS))
 
     async def _round(self) -> None:
-        """Read every entry that is known now."""
-        digests = sorted(digest for digest, _ in self._catalog.by_use())
-        if not digests:
+        """Read every entry of the folders that are known now."""
+        count = len(self._catalog)
+        if not count:
             return
         seconds = self._interval_seconds / 2  # the other half is for what comes meanwhile
         rate = min(max(self._catalog.total_bytes / seconds, 1.0), MAX_BYTES_A_SECOND)
-        pause = min(PAUSE_SECONDS, seconds / len(digests))
-        first = int(self._clock.seconds()) % len(digests)  # anywhere, so that restarts do not favour the same ones
-        for digest in (*digests[first:], *digests[:first]):
-            size = await self._entry(digest)
-            await self._wait(max(pause, size / rate))
+        pause = min(PAUSE_SECONDS, seconds / count)
+        folders = sorted(self._catalog.folders())
+        first = int(self._clock.seconds()) % len(folders)  # anywhere, so that restarts do not favour the same ones
+        for folder in (*folders[first:], *folders[:first]):
+            for digest in self._catalog.in_folder(folder):
+                size = await self._entry(digest)
+                await self._wait(max(pause, size / rate))
 
     async def _entry(self, digest: str) -> int:
         """Read one entry; how many bytes that was."""

@@ -12,7 +12,7 @@ from attrs import frozen
 
 from pipcache.rules.routes import Route
 
-_FOLDER_DIGITS = 3  # 4096 folders
+FOLDER_DIGITS = 3  # 4096 folders
 
 
 @frozen
@@ -44,9 +44,9 @@ class CacheKey:
     @property
     def folder(self) -> str:
         """The folder of its files: the digest's first three digits."""
-        return self.digest[:_FOLDER_DIGITS]
+        return self.digest[:FOLDER_DIGITS]
 
     @property
     def stem(self) -> str:
         """What the names of its files begin with: the digest's other 61 digits."""
-        return self.digest[_FOLDER_DIGITS:]
+        return self.digest[FOLDER_DIGITS:]

@@ -148,8 +148,41 @@ def test_a_plan_says_how_far_it_falls_short() -> None:
     assert many.plan_eviction(LIMITS) == EvictionPlan(("9",), freed_bytes=1, short_entries=2)
 
 
-KEYS = st.sampled_from("abcdefghij")
-ENTRIES = st.dictionaries(KEYS, st.tuples(st.integers(0, 40), st.floats(0, 100)), max_size=10)
+def test_a_plan_of_a_few_is_the_beginning_of_the_whole() -> None:
+    """Removing a few at a time comes to the same end; what the cut left over is not called short."""
+    entries = [(f"{number % 3}-{number}", 10, float(number)) for number in range(10)]
+    whole = catalog_of(*entries).plan_eviction(LIMITS)
+    catalog, keys = catalog_of(*entries), list[str]()
+    while (plan := catalog.plan_eviction(LIMITS, force=True, at_most=2)).keys:
+        assert (plan.short_bytes, plan.short_entries) == (0, 0)
+        keys += plan.keys
+        for key in plan.keys:
+            catalog.discard(key)
+    assert tuple(keys) == whole.keys == ("0-0", "1-1", "2-2")
+
+
+def test_what_the_disk_would_not_remove_is_not_planned_again_nor_anything_in_its_place() -> None:
+    """It counts as gone, or one that cannot be removed would cost all the others."""
+    catalog = catalog_of(("a", 20, 1.0), ("b", 20, 2.0), ("c", 60, 3.0))
+    assert catalog.plan_eviction(LIMITS).keys == ("a", "b")
+    assert catalog.plan_eviction(LIMITS, force=True, given_up={"a"}).keys == ("b",)
+    catalog.discard("b")
+    assert catalog.plan_eviction(LIMITS, force=True, given_up={"a"}) == EvictionPlan()
+
+
+def test_what_a_scan_of_its_folder_did_not_find_is_forgotten() -> None:
+    """Not what is pinned, was used since the scan of the folder began, or lies in another folder."""
+    catalog = catalog_of(*((key, 1, 1.0) for key in ("aaa1", "aaa2", "aaa3", "aaa4", "bbb1")))
+    catalog.touch("aaa3", 10.0)
+    catalog.pin("aaa4")
+    catalog.forget_missing(("aaa", "ccc"), {"aaa1"}, 10.0)
+    assert (keys_by_use(catalog), catalog.total_bytes) == (["aaa1", "aaa4", "bbb1", "aaa3"], 4)
+    assert (catalog.in_folder("aaa"), catalog.in_folder("ccc")) == (("aaa1", "aaa4", "aaa3"), ())
+    assert sorted(catalog.folders()) == ["aaa", "bbb"]
+
+
+KEYS = st.sampled_from([f"{folder}{number}" for folder in ("aaa", "bbb", "ccc") for number in range(4)])
+ENTRIES = st.dictionaries(KEYS, st.tuples(st.integers(0, 40), st.floats(0, 100)), max_size=12)
 
 
 @given(ENTRIES, st.sets(KEYS), st.integers(0, 60), st.booleans())
@@ -214,6 +247,7 @@ def test_the_sums_and_the_order_hold_whatever_happens(operations: list[tuple[str
                 catalog.load([(key, size, float(now % 7))])
     entries = [entry for _, entry in catalog.by_use()]
     assert catalog.total_bytes == sum(entry.size_bytes for entry in entries)
+    assert len(catalog) == len(entries)
     assert catalog.reserved_bytes == sum(promised.values())
     uses = [entry.used_at for entry in entries]
     assert uses == sorted(uses)
