@@ -6,7 +6,6 @@ import secrets
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,6 +33,7 @@ from pipcache.rules.sites import UpstreamSite
 from pipcache.rules.speed import Speed
 from pipcache.rules.via import process_name
 from pipcache.web.site import ConnectionLimits, PipcacheSite, Root
+from twisted import __version__ as twisted_version
 
 T = TypeVar("T")
 
@@ -155,7 +155,7 @@ class _Report:
             "uptime_seconds": round(self._reactor.seconds() - self._began_at, 1),
             "version": __version__,
             "python": sys.version.split()[0],
-            "twisted": version("twisted"),
+            "twisted": twisted_version,
             "upstreams": [
                 self._upstream(upstream.name) if upstream.name in known else {"name": upstream.name, "state": "unknown"}
                 for upstream in self._settings.upstream.in_order

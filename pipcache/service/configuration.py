@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-import platformdirs
 from attrs import frozen
 
 from pipcache.rules.errors import ConfigError
@@ -113,5 +112,7 @@ def choose_cache_dir(configured: str | None, default: Path = DEFAULT_CACHE_DIR) 
         trouble = f"{default} cannot be written by this user"
     else:
         return default, f"the cache is in {default}, the default"
+    import platformdirs  # not at the top: most starts do not ask for it
+
     path = Path(platformdirs.user_cache_dir("pipcache", appauthor=False)).absolute()
     return path, f"the cache is in {path}, as {trouble} and cache.dir is not set"

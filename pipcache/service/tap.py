@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 from typing import Any, ClassVar
@@ -43,4 +44,6 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         configuration = load_configuration(options["config"], given, os.environ, Path.home(), Path.cwd())
     except ConfigError as error:
         raise SystemExit(f"pipcache: {error}") from None
-    return PipcacheService(configuration, reactor)
+    service = PipcacheService(configuration, reactor)
+    gc.freeze()  # what was imported stays: a collection that goes through all of it keeps a hit waiting for 20 ms
+    return service
