@@ -8,7 +8,7 @@ the end when it is used, and entries learnt from a scan are put where their last
 plan merges the folders from their oldest ends, as far as it needs. So nothing here takes time that grows with all
 entries: with a million of them a folder has 250.
 
-A million entries take about 230 MB. Each is a tuple in a dictionary, which the garbage collector soon stops to follow.
+A million entries take about 280 MB. Each is a tuple in a dictionary, which the garbage collector soon stops to follow.
 """
 
 from __future__ import annotations

@@ -72,7 +72,11 @@ async def test_a_body_comes_in_pieces_as_it_is_sent():
     ("options", "fields"),
     [
         ({}, {"accept": "*/*", "accept-encoding": "identity"}),
-        ({"for_page": True}, {"accept": "text/html", "accept-encoding": "gzip"}),
+        ({"for_page": True, "accept": "text/html"}, {"accept": "text/html", "accept-encoding": "gzip"}),
+        (
+            {"validators": (("if-none-match", '"abc"'), ("if-modified-since", "then"))},
+            {"accept": "*/*", "accept-encoding": "identity", "if-none-match": '"abc"', "if-modified-since": "then"},
+        ),
         ({"method": "HEAD"}, {"accept": "*/*", "accept-encoding": "identity"}),
         (
             {"via": ("other", "pipcache-ab")},
