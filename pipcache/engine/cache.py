@@ -38,7 +38,7 @@ class Cache:
     ) -> Cache:
         """A cache over these; ``token`` makes random hex digits, twice as many as it is given bytes."""
         pages = Pages(holdings, upstreams, absences, in_thread, clock, token, events)
-        return cls(pages, Files(holdings, upstreams, absences, pages, clock.seconds, token, events))
+        return cls(pages, Files(holdings, upstreams, absences, pages, in_thread, clock.seconds, token, events))
 
     async def respond(self, request: Request) -> Outcome:
         """The response to a GET or HEAD whose route is a page, a file, or another path of the upstreams.

@@ -2,6 +2,8 @@
 
 Where a file is, its project's page says; the digest that the page promises is what its body is held to. A path that no page
 names is asked of every upstream. What is asked for in part, or by HEAD, before it is kept, is relayed and not kept.
+
+The core metadata of a wheel is small, may have to be made, and is fetched whole whatever is asked of it.
 """
 
 from __future__ import annotations
@@ -17,12 +19,13 @@ from twisted.internet.defer import Deferred
 from pipcache.engine.absences import Absences
 from pipcache.engine.fetch import Expected, Fetch
 from pipcache.engine.holdings import Holdings
-from pipcache.engine.interfaces import Events, Follower, UpstreamResponse
+from pipcache.engine.interfaces import Events, Follower, InThread, UpstreamResponse
 from pipcache.engine.outcome import Outcome, Request, outcome_of_stored
 from pipcache.engine.pages import Located, Pages
 from pipcache.engine.receiving import Incoming, Plan, Receiving
 from pipcache.engine.upstreams import PLAINLY, Asked, Attempt, Candidate, Manner, Upstreams
 from pipcache.engine.waiters import Waiters
+from pipcache.engine.wheel_metadata import WheelMetadata
 from pipcache.rules.errors import (
     DigestMismatch,
     NotCached,
@@ -45,6 +48,7 @@ from pipcache.rules.response import (
 from pipcache.rules.routes import Route, RouteKind
 from pipcache.simple.digests import Digest, digest_in_path, new_hasher, preferred
 from pipcache.simple.filenames import METADATA_SUFFIX, is_metadata_filename, project_of
+from pipcache.simple.wheels import MAX_METADATA_BYTES, is_wheel_filename
 
 _HEAD = Manner(method="HEAD")
 _RANGE_STATUSES = frozenset({200, 206, 416})
@@ -59,6 +63,7 @@ class Files:
         upstreams: Upstreams,
         absences: Absences,
         pages: Pages,
+        in_thread: InThread,
         seconds: Callable[[], float],
         token: Callable[[int], str],
         events: Events,
@@ -68,6 +73,7 @@ class Files:
         self._absences = absences
         self._pages = pages
         self._events = events
+        self._wheel_metadata = WheelMetadata(self.respond, upstreams, in_thread, seconds, holdings.max_kept_bytes)
         self._receiving = Receiving(holdings, upstreams, seconds, token, events)
         self._fetching: dict[str, Waiters[Incoming]] = {}
 
@@ -99,7 +105,7 @@ class Files:
             raise
 
     async def _from_upstream(self, request: Request, key: CacheKey, fetching: Waiters[Incoming] | None) -> Outcome:
-        if fetching is None:
+        if fetching is None and _wheel_of(request.route) is None:
             if request.method == "HEAD":
                 return await self._relayed(request, _HEAD)
             if wanted_range(request.fields, None, None) is not None:
@@ -126,7 +132,7 @@ class Files:
             specs = wanted_range(request.fields, incoming.etag, get(incoming.fields, "last-modified"))
         length = fetch.body.size if fetch.is_whole else fetch.length
         # of a window everybody reads all: one who stood ahead of it would wait for what is let go without him
-        is_window = not fetch.body.is_whole_on_disk
+        is_window = not fetch.body.is_whole_on_disk and not fetch.is_whole
         if specs is not None and (is_window or not is_near(specs, length, fetch.available)):
             return await self._relayed_range(request)
         known = Representation(
@@ -154,7 +160,7 @@ class Files:
         """Fetch a file, let all follow it, keep it. Every end is told to those who wait; never fails itself."""
         try:
             plan = await self._plan(route, attempt)
-            incoming = await self._receiving.begun(route, key, plan, attempt)
+            incoming = await self._begun(route, key, plan, attempt)
         except PipcacheError as error:
             del self._fetching[key.digest]
             fetching.fail(error)
@@ -175,6 +181,21 @@ class Files:
             del self._fetching[key.digest]
             incoming.fetch.release()
             self._holdings.received(key)
+
+    async def _begun(self, route: Route, key: CacheKey, plan: Plan, attempt: Attempt) -> Incoming:
+        """A fetch whose first byte is there, from upstream or of what is made where no upstream has it.
+
+        Where an upstream has trouble of its own, which will pass, only what is kept is taken to make it of.
+        """
+        try:
+            return await self._receiving.begun(route, key, plan, attempt)
+        except NotServed as error:
+            if plan.wheel is None:
+                raise
+            made = await self._wheel_metadata.made(plan.wheel, plan.digest, attempt, may_fetch=error.is_lacking)
+            if made is None:
+                raise
+            return await self._receiving.taken(key, plan, made)
 
     # -- relayed -----------------------------------------------------------------------------------------------------
 
@@ -280,7 +301,13 @@ class Files:
             else:
                 candidates += others
         candidates.sort(key=lambda each: self._is_put_last(each.health_name, attempt))
-        return Plan(tuple(candidates) if digest else self._trusted(candidates), digest)
+        wheel = _wheel_of(route) if located.file.metadata_offer is not None else None
+        return Plan(
+            tuple(candidates) if digest else self._trusted(candidates),
+            digest,
+            shown_whole_bytes=MAX_METADATA_BYTES if is_metadata and digest is not None else None,
+            wheel=wheel,
+        )
 
     def _is_put_last(self, health_name: str | None, attempt: Attempt) -> bool:
         return health_name is not None and (health_name in attempt.silent or self._upstreams.is_last(health_name))
@@ -344,6 +371,16 @@ def _check_empty(asked: Asked, digest: Digest | None) -> None:
 
 def _without_range(request: Request) -> Request:
     return evolve(request, fields=tuple(field for field in request.fields if field[0] != "range"))
+
+
+def _wheel_of(route: Route) -> Route | None:
+    """The wheel that a path is the core metadata of, or None."""
+    if route.filename is None or not is_metadata_filename(route.filename):
+        return None
+    filename = route.filename.removesuffix(METADATA_SUFFIX)
+    if not is_wheel_filename(filename):
+        return None
+    return evolve(route, path=route.path.removesuffix(METADATA_SUFFIX), filename=filename)
 
 
 def _beside(url: str) -> str:

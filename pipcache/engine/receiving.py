@@ -35,12 +35,16 @@ _REST_STATUSES = frozenset({200, 206})  # of a 200, what is there already is ski
 class Plan:
     """Where a thing may be had, in this order, and what its bytes must hash to, if anybody has said so.
 
-    ``hint`` is what the path itself says, see ``simple.digests.digest_in_path``.
+    ``hint`` is what the path itself says, see ``simple.digests.digest_in_path``. ``shown_whole_bytes``: it is no longer
+    than that, and shown to nobody before it is whole, so that one which is wrong can be replaced; None: it is shown as it
+    comes. ``wheel``: what it can be made of where it cannot be had.
     """
 
     candidates: tuple[Candidate, ...]
     digest: Digest | None = None
     hint: Digest | None = None
+    shown_whole_bytes: int | None = None
+    wheel: Route | None = None
 
 
 @frozen
@@ -81,18 +85,22 @@ class Receiving:
             resumed = await self._resumed(route, key, plan, attempt, left)
             if resumed is not None:
                 return resumed
+        return await self._upstreams.ask(plan.candidates, attempt, route.path, partial(self.taken, key, plan))
 
-        async def begin(asked: Asked) -> Incoming:
-            body = self._holdings.receive(key, asked.response.length, plan.digest)
-            fetch = Fetch(body, self._expected(key, plan))
-            try:
-                return await self._shown(key, asked, fetch, plan)
-            except UpstreamError as error:
-                is_liar = isinstance(error, DigestMismatch)
-                await self._dropped(key, fetch, asked.candidate.site.name if is_liar else None)
-                raise
+    async def taken(self, key: CacheKey, plan: Plan, asked: Asked) -> Incoming:
+        """A fetch of this response, whose first byte is there.
 
-        return await self._upstreams.ask(plan.candidates, attempt, route.path, begin)
+        Raises:
+            UpstreamError: it ended before there was anything to show.
+        """
+        body = self._holdings.receive(key, asked.response.length, plan.digest)
+        fetch = Fetch(body, self._expected(key, plan))
+        try:
+            return await self._shown(key, asked, fetch, plan)
+        except UpstreamError as error:
+            is_liar = isinstance(error, DigestMismatch)
+            await self._dropped(key, fetch, asked.candidate.site.name if is_liar else None)
+            raise
 
     async def _resumed(
         self, route: Route, key: CacheKey, plan: Plan, attempt: Attempt, left: GrowingBody
@@ -159,11 +167,12 @@ class Receiving:
             digest=plan.digest,
             hint=plan.hint,
             max_kept_bytes=self._holdings.max_kept_bytes,
+            max_bytes=plan.shown_whole_bytes,
             grown=partial(self._holdings.grown, key),
         )
 
     async def _shown(self, key: CacheKey, asked: Asked, fetch: Fetch, plan: Plan) -> Incoming:
-        """Take the response; returns with its first byte, while the rest goes on.
+        """Take the response; returns with its first byte, while the rest goes on, or when all of it is there (``Plan``).
 
         Raises:
             UpstreamError: it ended before there was anything to show.
@@ -177,7 +186,9 @@ class Receiving:
             return None
 
         taking = Deferred.fromCoroutine(take())
-        either: list[Deferred[Any]] = [taking, fetch.shown.wait()]
+        either: list[Deferred[Any]] = [taking]
+        if plan.shown_whole_bytes is None:
+            either.append(fetch.shown.wait())
         error, _ = await DeferredList(either, fireOnOneCallback=True)
         if error is not None:
             raise error

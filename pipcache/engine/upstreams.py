@@ -34,6 +34,7 @@ from pipcache.rules.selection import (
     is_absence,
     is_absent,
     is_failure,
+    is_lacking,
     not_now,
     order,
     verdict,
@@ -331,7 +332,13 @@ class _Heard:
         status = verdict(self.answers)
         found = "No upstream has this." if status == 404 else "No upstream could give this."
         absent_at = frozenset(self.absent_at)
-        return NotServed(status, f"{found} ({said})", absent_at=absent_at, is_absence=is_absence(self.answers))
+        return NotServed(
+            status,
+            f"{found} ({said})",
+            absent_at=absent_at,
+            is_absence=is_absence(self.answers),
+            is_lacking=is_lacking(self.answers),
+        )
 
 
 def _as_answer(error: PipcacheError) -> Answer:
@@ -339,6 +346,8 @@ def _as_answer(error: PipcacheError) -> Answer:
         return Failure.TIMED_OUT
     if isinstance(error, UpstreamUnavailable):
         return Failure.UNREACHABLE
+    if isinstance(error, DigestMismatch):
+        return Failure.OTHER_BYTES
     if isinstance(error, UpstreamError):
         return Failure.BROKEN
     return Failure.UNREACHABLE  # we cannot use it as it is set up

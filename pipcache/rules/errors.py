@@ -77,7 +77,8 @@ class NotServed(UpstreamError):
     """No upstream gave the thing; ``status`` is what their answers together amount to (404, 502, 503 or 504).
 
     ``absent_at``: the upstreams that said it is not there. ``is_absence``: they all did, or did not answer at all.
-    ``is_remembered``: nobody was asked this time. ``retry_after_seconds``: when to ask again, where they said so.
+    ``is_lacking``: whoever answered has it not, refuses it, or has other bytes. ``is_remembered``: nobody was asked this
+    time. ``retry_after_seconds``: when to ask again, where they said so.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class NotServed(UpstreamError):
         *,
         absent_at: frozenset[str] = frozenset(),
         is_absence: bool = False,
+        is_lacking: bool = False,
         is_remembered: bool = False,
         retry_after_seconds: int | None = None,
     ) -> None:
@@ -94,6 +96,7 @@ class NotServed(UpstreamError):
         self.status = status
         self.absent_at = absent_at
         self.is_absence = is_absence
+        self.is_lacking = is_lacking
         self.is_remembered = is_remembered
         self.retry_after_seconds = retry_after_seconds
 

@@ -56,6 +56,8 @@ class Failure(Enum):
     """Silence: no HTTP answer at all either."""
     BROKEN = "broken"
     """It answered what cannot be an answer: broken HTTP, a 200 that is no simple page, a bad redirect."""
+    OTHER_BYTES = "other_bytes"
+    """What it sent is not what the index promised."""
 
 
 Answer: TypeAlias = int | Failure
@@ -186,6 +188,12 @@ def is_absence(answers: Sequence[Answer]) -> bool:
     """Whether the answers may be remembered as absence: every upstream said so, or did not answer at all."""
     heard = [answer for answer in answers if answer not in _NO_ANSWER]
     return bool(heard) and all(is_absent(answer) for answer in heard)
+
+
+def is_lacking(answers: Sequence[Answer]) -> bool:
+    """Whether nobody has the right thing: whoever answered at all said so, refused it, or sent other bytes."""
+    heard = [answer for answer in answers if answer not in _NO_ANSWER]
+    return bool(heard) and all(answer in (*_ABSENT_OR_REFUSED, Failure.OTHER_BYTES) for answer in heard)
 
 
 def verdict(answers: Sequence[Answer]) -> int:

@@ -16,6 +16,7 @@ from pipcache.rules.selection import (
     Health,
     Selection,
     is_failure,
+    is_lacking,
     not_now,
     order,
     verdict,
@@ -23,6 +24,7 @@ from pipcache.rules.selection import (
 from pipcache.rules.speed import Speed
 
 UNREACHABLE, TIMED_OUT, BROKEN = Failure.UNREACHABLE, Failure.TIMED_OUT, Failure.BROKEN
+OTHER_BYTES = Failure.OTHER_BYTES
 
 
 def put_last(now: float) -> Health:
@@ -161,6 +163,25 @@ def test_absence_is_never_made_up(answers: list[Answer]) -> None:
     if verdict(answers) == 404:
         assert 404 in answers or 410 in answers
         assert not {429, 500, BROKEN} & set(answers)
+
+
+@pytest.mark.parametrize(
+    ("answers", "is_so"),
+    [
+        ([], False),
+        ([UNREACHABLE, TIMED_OUT], False),
+        ([404], True),
+        ([403], True),
+        ([410, 403, OTHER_BYTES], True),
+        ([OTHER_BYTES, TIMED_OUT], True),
+        ([404, 503], False),
+        ([404, BROKEN], False),
+        ([OTHER_BYTES, 429], False),
+    ],
+)
+def test_nobody_has_the_right_thing_where_all_who_answer_say_or_show_it(answers: list[Answer], is_so: bool) -> None:
+    """An upstream in trouble of its own may have it."""
+    assert is_lacking(answers) is is_so
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 10), st.floats(0, 10)), max_size=40))
