@@ -29,6 +29,7 @@ _HOST: Final = re.compile(r"[A-Za-z0-9._:%-]+")
 _SIGNS: Final = re.compile(r"[!-~]+")
 _PATH: Final = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)*")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_ENDPOINT: Final = re.compile(r"[a-z][A-Za-z0-9]*:")
 _LONGEST_SHOWN: Final = 120
 _DEEPEST_SHOWN: Final = 4
 _SECRET_KEYS: Final = frozenset({"auth", "password", "token"})
@@ -205,6 +206,19 @@ def _hosts(value: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_host(each) for each in value))
 
 
+def _endpoints(value: object) -> tuple[str, ...]:
+    """Endpoint strings from a list, from YAML text with its brackets, or one as plain text."""
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        value = _listed(value) if value.strip().startswith("[") else [value]
+    if not isinstance(value, list | tuple) or not all(
+        isinstance(each, str) and _ENDPOINT.match(each) for each in value
+    ):
+        raise ValueError("not a list of endpoints")
+    return tuple(value)
+
+
 def _listed(text: str) -> list[object]:
     """What text lists: YAML with its brackets, or entries between commas."""
     if text.strip().startswith("["):  # which an IPv6 address does too
@@ -239,6 +253,11 @@ DURATION: Final = Kind(
 GRACE: Final = Kind("a duration", f"0 {DURATION_HELP}, at most {format_duration(LONGEST_SECONDS)}", _grace)
 HOST: Final = Kind("an address", "a host name or an IP address, such as 0.0.0.0 or ::", _matching(_HOST))
 HOSTS: Final = Kind("a list of hosts", "hosts as host or host:port, in a list or with commas between them", _hosts)
+ENDPOINTS: Final = Kind(
+    "a list of endpoints",
+    "Twisted's endpoint strings in a list, such as [tcp:8080, ssl:8443:privateKey=key.pem:certKey=cert.pem]",
+    _endpoints,
+)
 DIRECTORY: Final = Kind("a directory", "a path, or nothing for the default", _place)
 FILE: Final = Kind("a file", "a path, or nothing", _place)
 SWITCH: Final = Kind("true or false", "true or false", _switch)

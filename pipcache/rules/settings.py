@@ -61,10 +61,14 @@ def nodes(of: type) -> Iterator[tuple[str, Node]]:
 
 @frozen
 class ServerSettings:
-    """Where we listen, and what clients may take. ``host`` `::` means both families; ``port`` 0 any free one."""
+    """Where we listen, and what clients may take. ``host`` `::` means both families; ``port`` 0 any free one.
+
+    ``endpoints``, where there are any, are listened on instead.
+    """
 
     port: int = key(kinds.PORT, 8080)
     host: str = key(kinds.HOST, "0.0.0.0")  # noqa: S104  # a team's proxy is for the team's network
+    endpoints: tuple[str, ...] = key(kinds.ENDPOINTS, ())
     max_connections: int = key(kinds.COUNT, 2000)
     stall_timeout_seconds: float = key(kinds.DURATION, 120.0, "stall_timeout")
     drain_timeout_seconds: float = key(kinds.DURATION, 10.0, "drain_timeout")

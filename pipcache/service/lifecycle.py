@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import os
 from threading import Thread
-from typing import Any, cast
+from typing import Any
 
 from attrs import evolve
 from twisted.application.service import Service
-from twisted.internet.address import IPv4Address
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -49,7 +48,7 @@ class PipcacheService(Service):
     name = "pipcache"
 
     def __init__(self, configuration: Configuration, reactor: Any) -> None:
-        self.port: IListeningPort | None = None
+        self._ports: list[IListeningPort] = []
         self._configuration = configuration
         self._settings = configuration.settings
         self._reactor = reactor
@@ -64,6 +63,11 @@ class PipcacheService(Service):
         self._sweeping = LoopingCall(self._program.janitor.nudge)
         self._sweeping.clock = reactor
 
+    @property
+    def port(self) -> IListeningPort | None:
+        """The first that is listened on."""
+        return self._ports[0] if self._ports else None
+
     def privilegedStartService(self) -> None:
         """Read keys and passwords, then listen, before privileges are given up.
 
@@ -77,18 +81,37 @@ class PipcacheService(Service):
         except ConfigError as error:
             raise SystemExit(f"pipcache: {error}") from None
         self._limit_connections()
-        host, port = self._settings.server.host, self._settings.server.port
-        escaped = host.replace(":", "\\:")
-        endpoint = serverFromString(self._reactor, f"tcp:{port}:interface={escaped}:backlog={BACKLOG}")
-        failures: list[Failure] = []
-        endpoint.listen(self._program.site).addCallbacks(self._listening, failures.append)
-        if failures:
-            failures[0].trap(CannotListenError, OSError)
-            reason = getattr(failures[0].value, "socketError", failures[0].value)
-            raise SystemExit(
-                f"pipcache: cannot listen on {host} port {port}: {getattr(reason, 'strerror', None) or reason}; "
-                "set server.host and server.port to an address that is free"
+        server = self._settings.server
+        if server.endpoints:
+            for endpoint in server.endpoints:
+                self._listen(
+                    endpoint, f"cannot listen on {endpoint}", "set server.endpoints to what can be listened on"
+                )
+        else:
+            escaped = server.host.replace(":", "\\:")
+            self._listen(
+                f"tcp:{server.port}:interface={escaped}:backlog={BACKLOG}",
+                f"cannot listen on {server.host} port {server.port}",
+                "set server.host and server.port to an address that is free",
             )
+
+    def _listen(self, endpoint: str, trouble: str, advice: str) -> None:
+        """Listen on one endpoint.
+
+        Raises:
+            SystemExit: that cannot be; the message is the one line that says so.
+        """
+        failures: list[Failure] = []
+        try:
+            listening = serverFromString(self._reactor, endpoint).listen(self._program.site)
+        except Exception:  # whatever its parser, or OpenSSL reading a certificate, makes of it
+            failures.append(Failure())
+        else:
+            listening.addCallbacks(self._listening, failures.append)
+        if failures:
+            reason = getattr(failures[0].value, "socketError", failures[0].value)
+            said = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
+            raise SystemExit(f"pipcache: {trouble}: {said}; {advice}")
 
     def _limit_connections(self) -> None:
         """Let no more clients in than there are descriptors for."""
@@ -132,12 +155,15 @@ class PipcacheService(Service):
 
     def _others(self) -> tuple[Upstream, ...]:
         """The configured upstreams without those that are this server itself: they would ask us what we ask them."""
-        assert self.port is not None
         assert self._reach is not None
-        bound = cast(IPv4Address, self.port.getHost())
-        address = (bound.host, bound.port)
+        bound = [host for port in self._ports if isinstance(host := port.getHost(), IPv4Address | IPv6Address)]
+        addresses = [(host.host, host.port) for host in bound]
         upstreams = self._settings.upstream.in_order
-        own = [each for each in upstreams if not each.is_pip and is_own(self._reach.site(each).origin, address)]
+        own = [
+            each
+            for each in upstreams
+            if not each.is_pip and any(is_own(self._reach.site(each).origin, address) for address in addresses)
+        ]
         if len(own) == len(upstreams):
             names = ", ".join(upstream.name for upstream in own)
             raise SystemExit(
@@ -168,8 +194,8 @@ class PipcacheService(Service):
 
     async def _stop(self) -> None:
         program = self._program
-        if self.port is not None:
-            await _as_deferred(self.port.stopListening())
+        for port in self._ports:
+            await _as_deferred(port.stopListening())
         if self._sweeping.running:
             self._sweeping.stop()
         if self._next_scan is not None and self._next_scan.active():
@@ -203,9 +229,12 @@ class PipcacheService(Service):
         await self._program.site.close()
 
     def _listening(self, port: IListeningPort) -> None:
-        self.port = port
-        address = cast(IPv4Address, port.getHost())
-        self._log.info("listening on {host} port {port}", host=address.host, port=address.port)
+        self._ports.append(port)
+        host = port.getHost()
+        if isinstance(host, IPv4Address | IPv6Address):
+            self._log.info("listening on {host} port {port}", host=host.host, port=host.port)
+        else:
+            self._log.info("listening on {host}", host=host)
 
     async def _find_upstreams(self) -> None:
         """Say which upstreams there are; pip is asked for its index in a thread, as that takes a while."""
@@ -260,9 +289,11 @@ class PipcacheService(Service):
         return asked
 
     def _ask_pip(self) -> PipIndex | None:
-        assert self.port is not None
-        port = cast(IPv4Address, self.port.getHost()).port
-        own = local_addresses(port, self._settings.server.host)
+        own: set[tuple[str, int]] = set()
+        for port in self._ports:
+            host = port.getHost()
+            if isinstance(host, IPv4Address | IPv6Address):
+                own |= local_addresses(host.port, self._settings.server.host)
         return discover_pip_index(own, os.environ)
 
 

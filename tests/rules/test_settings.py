@@ -77,6 +77,7 @@ VALUES = {
     "server.host": ("::", lambda s: s.server.host, "::"),
     "server.max_connections": ("50", lambda s: s.server.max_connections, 50),
     "server.stall_timeout": ("30s", lambda s: s.server.stall_timeout_seconds, 30.0),
+    "server.endpoints": ("[tcp:1, 'unix:/a']", lambda s: s.server.endpoints, ("tcp:1", "unix:/a")),
     "server.drain_timeout": ("1m", lambda s: s.server.drain_timeout_seconds, 60.0),
     "cache.dir": ("/srv/cache", lambda s: s.cache.dir, "/srv/cache"),
     "cache.max_size": ("10GiB", lambda s: s.cache.max_size_bytes, 10 * 2**30),
