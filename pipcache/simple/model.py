@@ -33,6 +33,10 @@ METADATA_ATTRIBUTES = ("data-core-metadata", "data-dist-info-metadata")
 
 VERSION_META = "pypi:repository-version"
 
+MAX_FILES = 200_000
+"""A page that lists more files is refused. The largest projects of the public index have some ten thousand; a page of 64 MiB
+has room for 165,000 links as they are there, and for millions of tiny ones, of which each costs a thousand bytes."""
+
 _SERIAL = re.compile(r"\s*SERIAL\s+([0-9]{1,18})\s*")
 _MAJOR_VERSION = re.compile(r"\s*([0-9]{1,9})(?:\.[0-9.]*)?\s*")
 _SIZE = re.compile(r"0|[1-9][0-9]{0,17}")
@@ -128,6 +132,11 @@ class ProjectPage:
     def last_serial(self) -> int | None:
         """The serial of the index when the page was made; None where the page does not say."""
         return serial_in(self.comments)
+
+
+def too_many_files() -> MalformedResponse:
+    """What a page that lists more than ``MAX_FILES`` is refused with."""
+    return MalformedResponse(f"the page lists more than {MAX_FILES} files")
 
 
 def serial_in(comments: tuple[str, ...]) -> int | None:

@@ -10,6 +10,7 @@ links to is judged link by link, by `links`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 
 from attrs import Factory, define, field
 
@@ -18,7 +19,15 @@ from pipcache.rules.negotiation import Dialect
 from pipcache.simple.encoding import decoded
 from pipcache.simple.links import file_link, start_of_links
 from pipcache.simple.markup import Token, tokens, unescaped
-from pipcache.simple.model import VERSION_META, DistributionFile, Link, ProjectPage, check_api_version
+from pipcache.simple.model import (
+    MAX_FILES,
+    VERSION_META,
+    DistributionFile,
+    Link,
+    ProjectPage,
+    check_api_version,
+    too_many_files,
+)
 
 
 def parse_html_page(body: bytes, url: str, charset: str | None = None) -> ProjectPage:
@@ -33,10 +42,14 @@ def parse_html_page(body: bytes, url: str, charset: str | None = None) -> Projec
         The page with upstream's order; links that are no distribution files over http(s) are left out.
 
     Raises:
-        MalformedResponse: the body is no simple page, or one of a version of the API that we do not know.
+        MalformedResponse: the body is no simple page, has more than ``MAX_FILES`` links, or is one of a version of the
+            API that we do not know.
     """
     document = Document()
-    links = [*document.links(tokens(decoded(body, charset))), *document.last_link()]
+    found_links = chain(document.links(tokens(decoded(body, charset))), document.last_link())
+    links = list(islice(found_links, MAX_FILES + 1))
+    if len(links) > MAX_FILES:
+        raise too_many_files()
     document.check(has_links=bool(links))
     base = start_of_links(url, document.base)
     found = (_distribution_file(link, base) for link in links)

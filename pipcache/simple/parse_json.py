@@ -20,17 +20,23 @@ from pipcache.simple.jsontext import Json, loaded_object
 from pipcache.simple.links import file_link, start_of_links
 from pipcache.simple.model import (
     DATA_ATTRIBUTE,
+    MAX_FILES,
     METADATA_ATTRIBUTES,
     VERSION_META,
     DistributionFile,
     ProjectPage,
     check_api_version,
+    too_many_files,
 )
 
 METADATA_KEYS = ("core-metadata", "dist-info-metadata", "data-dist-info-metadata")
 """PEP 714's name, PEP 691's, and one that indexes serve because installers once asked for it; the first rules."""
 
 MAX_SIZE = 10**18
+
+MAX_VALUES = 32 * MAX_FILES
+"""How many values a page may hold, counted before it is read by what must stand before each: some 20 a file are usual. A
+page of 64 MiB has room for 22 million, which took 1.7 GB."""
 
 _PLAIN_KEYS: Final = {
     "requires-python": "data-requires-python",
@@ -40,6 +46,7 @@ _PLAIN_KEYS: Final = {
 # Keys that nobody knows, whose namesakes in HTML would say something that the page does not say.
 _NOT_MEANT: Final = frozenset({"data-yanked", "data-core-metadata"})
 _META_PREFIX = "pypi:"
+_BEFORE_VALUES = (b",", b"[", b"{")
 
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -51,10 +58,14 @@ class _UnfitEntry(Exception):
 
 def parse_json_page(body: bytes, url: str) -> ProjectPage:
     """The project page that a JSON body is; as ``parse_html.parse_html_page``."""
+    if sum(map(body.count, _BEFORE_VALUES)) > MAX_VALUES:
+        raise too_many_files()
     page = loaded_object(body)
     entries = page.pop("files", None)
     if not isinstance(entries, list):
         raise MalformedResponse("the answer is no simple page: it is JSON without a list of files")
+    if len(entries) > MAX_FILES:
+        raise too_many_files()
     metas, serial, meta_extras = read_meta(page.pop("meta", None))
     _expect(page.pop("name", None), str, "name")
     versions = _strings(page.pop("versions", None), "versions")
