@@ -39,7 +39,7 @@ def test_everything_in_the_cache_is_its_owners(tmp_path: Path) -> None:
     store = new_store(tmp_path / "on" / "the" / "way")
     assert store.prepare() == ()
     publish(store, KEY, b"data")
-    publish(store, PAGE_KEY, b"page", NewVariant(b"<page>", "shape"))
+    publish(store, PAGE_KEY, b"page", NewVariant("html", "shape", b"<page>"))
     wrong, growing = store.grow(), store.grow("a" * 64)
     wrong.append(b"wrong")
     result_of(store.reject(wrong, {"why": "wrong"}))
