@@ -43,7 +43,11 @@ ODD_VALUES = ODD | st.recursive(
 def metas(draw: st.DrawFn) -> Callable[[bytes], bytes]:
     """A change of a meta: of one value or more, or of its bytes."""
     if draw(st.booleans()):
-        names = draw(st.lists(st.sampled_from([*DOCUMENT, "verified", "variants", "last_serial", "more"]), min_size=1, max_size=3))
+        names = draw(
+            st.lists(
+                st.sampled_from([*DOCUMENT, "verified", "variants", "last_serial", "more"]), min_size=1, max_size=3
+            )
+        )
         values = [draw(ODD_VALUES) for _ in names]
         gone = draw(st.booleans())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -13,8 +14,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipcache.rules.errors import MalformedResponse
+from pipcache.rules.negotiation import Dialect
 from pipcache.rules.routes import RouteKind, parse_target
-from pipcache.simple.pages import FormedPage, form_list, form_page
+from pipcache.simple.listing import ListConverter
+from pipcache.simple.pages import FormedPage, form_page
 
 ROOT = "https://mirror.test/pypi"
 URL = f"{ROOT}/simple/demo/"
@@ -91,9 +94,34 @@ class Seen(HTMLParser):
         self.tags.append((tag, dict(attrs)))
 
 
-def check_markup(formed: FormedPage) -> None:
+def html_in(charset: str | None) -> str:
+    """The Content-Type of HTML in this charset."""
+    return "text/html" if charset is None else f"text/html; charset={charset}"
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | URLS | WORDS | NAMES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3),
+    max_leaves=5,
+)
+KEYS_OF_FILES = st.sampled_from(
+    ["filename", "hashes", "requires-python", "yanked", "size", "core-metadata", "upload-time", "gpg-sig", "x"]
+)
+JSON_FILES = st.builds(
+    lambda url, others: {**others, "url": url}, NAMES | URLS | JSON_VALUES, st.dictionaries(KEYS_OF_FILES, JSON_VALUES)
+)
+JSON_PAGES = st.builds(
+    lambda files, others: json.dumps(
+        {"meta": {"api-version": "1.1"}, "name": "demo", **others, "files": files}
+    ).encode(),
+    st.lists(JSON_FILES | JSON_VALUES, max_size=4),
+    st.dictionaries(st.sampled_from(["meta", "versions", "project-status", "tracks", "x"]), JSON_VALUES, max_size=2),
+)
+
+
+def check_markup(html: bytes) -> None:
     """Nothing but the elements that our pages consist of, and no attribute that does something."""
-    for tag, attributes in Seen(formed.html).tags:
+    for tag, attributes in Seen(html).tags:
         assert tag in {"html", "head", "meta", "title", "body", "h1", "a", "br"}, tag
         for name in attributes:
             assert name in ALLOWED_ATTRIBUTES or name.startswith("data-"), name
@@ -101,9 +129,11 @@ def check_markup(formed: FormedPage) -> None:
 
 def check_links(formed: FormedPage) -> None:
     """Each link leads to a file of this page by the path that a request for it is looked up by."""
-    hrefs = [attributes["href"] for tag, attributes in Seen(formed.html).tags if tag == "a"]
-    assert len(hrefs) == len(formed.files)
-    for href in hrefs:
+    html, document = formed.render(Dialect.HTML), json.loads(formed.render(Dialect.JSON))
+    hrefs = [attributes["href"] for tag, attributes in Seen(html).tags if tag == "a"]
+    urls = [file["url"] for file in document["files"]]
+    assert len(hrefs) == len(urls) == len(formed.files)
+    for href in (*hrefs, *urls):
         there = urlsplit(urljoin(HERE, href))
         assert (there.scheme, there.netloc, there.query) == ("http", "proxy.test", "")
         route = parse_target(there.path.removeprefix("/prefix").encode("ascii"))
@@ -118,10 +148,22 @@ def check_links(formed: FormedPage) -> None:
 def test_a_project_page_is_ours_or_refused(content: bytes, charset: str | None, root: str | None) -> None:
     """No other error than that it is no simple page; no markup but ours; every link leads back here."""
     try:
-        formed = form_page(content, URL, charset, "demo", root)
+        formed = form_page(content, html_in(charset), URL, "demo", root)
     except MalformedResponse:
         return
-    check_markup(formed)
+    check_markup(formed.render(Dialect.HTML))
+    check_links(formed)
+
+
+@given(JSON_PAGES)
+@settings(max_examples=300)
+def test_a_page_in_json_is_ours_or_refused(content: bytes) -> None:
+    """The same, whatever its values are."""
+    try:
+        formed = form_page(content, "application/vnd.pypi.simple.v1+json", URL, "demo", ROOT)
+    except MalformedResponse:
+        return
+    check_markup(formed.render(Dialect.HTML))
     check_links(formed)
 
 
@@ -130,11 +172,12 @@ def test_a_project_page_is_ours_or_refused(content: bytes, charset: str | None, 
 def test_a_project_list_is_ours_or_refused(content: bytes, charset: str | None) -> None:
     """No other error, no markup but ours; every link leads to a project's page."""
     try:
-        formed = form_list(content, charset)
+        converter = ListConverter(None, charset, Dialect.HTML)
+        html = converter.feed(content) + converter.close()
     except MalformedResponse:
         return
-    check_markup(formed)
-    for tag, attributes in Seen(formed.html).tags:
+    check_markup(html)
+    for tag, attributes in Seen(html).tags:
         if tag == "a":
             there = urlsplit(urljoin("http://proxy.test/prefix/simple/", attributes["href"]))
             route = parse_target(there.path.removeprefix("/prefix").encode("ascii"))
@@ -168,7 +211,7 @@ def test_twice_the_page_is_twice_the_work(piece: str, start: str) -> None:
 
         def form() -> None:
             try:
-                form_page(content, URL, "utf-8", "demo", ROOT)
+                form_page(content, html_in("utf-8"), URL, "demo", ROOT)
             except MalformedResponse:
                 return
 
@@ -181,4 +224,4 @@ def test_twice_the_page_is_twice_the_work(piece: str, start: str) -> None:
 def test_depth_is_no_trouble(depth: int) -> None:
     """Elements within elements need no stack."""
     content = b"<div>" * depth + b'<a href="demo-1.0.whl">demo-1.0.whl</a>' + b"</div>" * depth
-    assert len(form_page(content, URL, None, "demo", ROOT).files) == 1
+    assert len(form_page(content, html_in(None), URL, "demo", ROOT).files) == 1
