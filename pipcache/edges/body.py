@@ -166,6 +166,11 @@ class StoredBody:
         self._files = files
         self._descriptor: int | None = descriptor
 
+    @property
+    def descriptor(self) -> int | None:
+        """Of the open file, for who has the system send it; None when it was given back."""
+        return self._descriptor
+
     def read_at(self, offset: int, count: int) -> bytes:
         """Up to ``count`` bytes at ``offset``.
 

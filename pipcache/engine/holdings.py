@@ -67,6 +67,11 @@ class _InUse:
         self._digest: str | None = digest
         catalog.pin(digest)
 
+    @property
+    def descriptor(self) -> int | None:
+        """Of the open file."""
+        return self._body.descriptor
+
     def close(self) -> None:
         """Give it back; harmless when done already."""
         if self._digest is not None:

@@ -115,6 +115,11 @@ class StoredBody(Protocol):
         """Whether somebody touched the file since it was verified."""
         ...
 
+    @property
+    def descriptor(self) -> int | None:
+        """Of the open file; None where it is in memory, or was given back."""
+        ...
+
     def read_at(self, offset: int, count: int) -> bytes:
         """As in ``BodySource``."""
         ...

@@ -44,6 +44,11 @@ class StoredSource:
         self.available = body.length
         self.is_whole = True
 
+    @property
+    def descriptor(self) -> int | None:
+        """Of its file, for who has the system send it; None where it is in memory."""
+        return self._body.descriptor
+
     def read_at(self, offset: int, count: int) -> bytes:
         """As in ``BodySource``."""
         return self._body.read_at(offset, count)
@@ -69,6 +74,7 @@ class BytesBody:
 
     content: bytes
     is_suspect: bool = False
+    descriptor: int | None = None
     length: int = field(init=False)
 
     @length.default

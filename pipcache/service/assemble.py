@@ -22,6 +22,7 @@ from pipcache.edges.logs import LoggedEvents
 from pipcache.engine.absences import Absences
 from pipcache.engine.cache import Cache
 from pipcache.engine.holdings import Holdings
+from pipcache.engine.interfaces import InThread
 from pipcache.engine.janitor import Janitor
 from pipcache.engine.scrub import Scrub
 from pipcache.engine.upstreams import PATIENCE_SECONDS, Upstreams
@@ -47,6 +48,7 @@ class Program:
     """Everything that runs, put together; ``lifecycle`` starts and stops it."""
 
     pool: ThreadPool
+    in_thread: InThread
     store: DiskStore
     holdings: Holdings
     janitor: Janitor
@@ -104,7 +106,7 @@ def assemble(
     scrub = Scrub(store, catalog, reactor, events, settings.cache.scrub_interval_seconds)
     connections = ConnectionLimits(settings.server.max_connections, settings.server.stall_timeout_seconds)
     site = PipcacheSite(root, connections, reactor, events)
-    return Program(pool, store, holdings, janitor, scrub, upstreams, certificates, client, root, site)
+    return Program(pool, in_thread, store, holdings, janitor, scrub, upstreams, certificates, client, root, site)
 
 
 def site_of(upstream: Upstream) -> UpstreamSite:

@@ -33,6 +33,7 @@ from pipcache.service.assemble import Program, assemble
 from pipcache.service.configuration import Configuration, choose_cache_dir
 from pipcache.service.descriptors import connections_with, descriptors_for, raised_descriptor_limit
 from pipcache.service.reach import Reach
+from pipcache.web.transport import make_prompt
 
 SWEEP_SECONDS = 30.0
 SCAN_SECONDS = 3600.0
@@ -230,6 +231,7 @@ class PipcacheService(Service):
 
     def _listening(self, port: IListeningPort) -> None:
         self._ports.append(port)
+        make_prompt(port, self._program.in_thread)
         host = port.getHost()
         if isinstance(host, IPv4Address | IPv6Address):
             self._log.info("listening on {host} port {port}", host=host.host, port=host.port)

@@ -11,9 +11,10 @@ the client may lose the answer.
 *Time.* The site calls ``look`` every second; no timer is touched for a request or a chunk. A head has to be whole so
 many seconds after the connection was opened or its first byte came, however its bytes trickle. A client to which bytes
 are on their way has to take one in ``stall_seconds``. It has taken some when more was written, as its transport lets
-us write only when it has room, or when the system holds another number of bytes for it: a slow client empties the
-system's megabytes for minutes before there is room. While it takes nothing, we hold at most two chunks of a
-``BodyFollower`` for it. Twisted's own timeout is for connections without a request.
+us write only when it has room, or when the system took more of a file that it sends (``PromptServer.moves``), or when
+it holds another number of bytes for the client: a slow one empties the system's megabytes for minutes before there is
+room. While it takes nothing, we hold at most two chunks of a ``BodyFollower`` for it. Twisted's own timeout is for
+connections without a request.
 
 Whoever writes to the transport past ``write`` and its like (a faster path) counts in ``writes``.
 """
@@ -184,7 +185,7 @@ class Channel(HTTPChannel):
             self.abort()
         elif self._head_due_at is not None and now >= self._head_due_at:
             self._head_is_late()
-        elif self.writes != self._seen[0]:
+        elif self._moves() != self._seen[0]:
             self._note(now, self._unsent())
             self._is_emptied = False
         elif not self._is_emptied:
@@ -211,7 +212,11 @@ class Channel(HTTPChannel):
             self.abort()
 
     def _note(self, now: float, unsent: int) -> None:
-        self._seen, self._seen_at = (self.writes, unsent), now
+        self._seen, self._seen_at = (self._moves(), unsent), now
+
+    def _moves(self) -> int:
+        """Grows with all that is given to the system for the client."""
+        return self.writes + int(getattr(self.transport, "moves", 0))
 
     def _unsent(self) -> int:
         """Bytes that the system holds for the client; where it does not say, whether there are too many for it."""

@@ -16,10 +16,12 @@ from twisted.web.server import NOT_DONE_YET, Request
 
 from pipcache.engine.follower import BodyFollower
 from pipcache.engine.interfaces import Clock, Events
-from pipcache.engine.outcome import Outcome
+from pipcache.engine.outcome import Outcome, StoredSource
 from pipcache.rules.errors import NotServed, PipcacheError
 from pipcache.rules.fields import Fields
+from pipcache.rules.response import Shape
 from pipcache.web.refusals import NO_SNIFFING, SERVER
+from pipcache.web.transport import PromptServer
 
 
 def answer(request: Request, outcome: Coroutine[Any, Any, Outcome], clock: Clock, events: Events) -> int:
@@ -63,6 +65,10 @@ def send_outcome(request: Request, outcome: Outcome, clock: Clock, presence: _Pr
     if outcome.source is None:
         request.finish()
         return
+    source, transport = outcome.source, _transport_of(request)
+    if isinstance(source, StoredSource) and source.descriptor is not None and isinstance(transport, PromptServer):
+        _send_file(request, source, source.descriptor, outcome.shape, transport)
+        return
     sink = RequestSink(request)
     follower = BodyFollower(outcome.source, sink, clock, outcome.shape.start, outcome.shape.stop)
     presence.follower = follower
@@ -70,6 +76,24 @@ def send_outcome(request: Request, outcome: Outcome, clock: Clock, presence: _Pr
     if presence.is_there:
         request.write(b"")  # the head, at once: a client that waits for the first byte of a slow body sees it is coming
         follower.begin()
+
+
+def _send_file(request: Request, source: StoredSource, descriptor: int, shape: Shape, transport: PromptServer) -> None:
+    """Have the system send a file that is whole; it is given back when that is done, or the client has left."""
+    stop = source.available if shape.stop is None else shape.stop
+
+    def done(error: Exception | None) -> None:
+        source.unwanted()
+        if error is None:
+            request.sentLength += stop - shape.start
+            request.finish()
+
+    request.write(b"")
+    transport.send_file(b"", descriptor, shape.start, stop - shape.start, done)
+
+
+def _transport_of(request: Request) -> object:
+    return None if request.channel is None else request.channel.transport
 
 
 def send_text(request: Request, status: int, text: str, fields: Fields = ()) -> None:

@@ -27,6 +27,7 @@ from pipcache.rules.routes import parse_target
 from pipcache.rules.settings import CacheSettings, Settings, Upstream, UpstreamSettings
 from pipcache.service.assemble import Program, assemble
 from pipcache.service.reach import Reach
+from pipcache.web.transport import make_prompt
 from tests.fakes.client import Answer, Client
 from tests.fakes.upstream import FakeUpstream
 
@@ -82,6 +83,7 @@ class Proxy:
         self.program.pool.start()
         self.program.store.prepare()
         self._listening = reactor.listenTCP(0, self.program.site, interface="127.0.0.1")  # type: ignore[attr-defined]
+        assert make_prompt(self._listening, self.program.in_thread)
         self.port = self._listening.getHost().port
         reach = Reach(UpstreamSettings(None, None, self.sites), {}, self.program.certificates)
         self.program.upstreams.now_known(tuple(reach.site(upstream) for upstream in self.sites))

@@ -1,0 +1,373 @@
+"""Connections that send at once, and files sent by the system."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+from twisted.internet import reactor, tcp
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IPullProducer, IPushProducer
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.threads import deferToThread
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from pipcache.web import transport
+from pipcache.web.transport import AHEAD_BYTES, CALL_BYTES, PromptServer, make_prompt
+from tests.flows.harness import bounded, eventually
+
+BIG = os.urandom(1 << 16) * 128
+
+
+class Peer(Protocol):
+    """One end of a connection: what came, and how it was closed."""
+
+    def __init__(self) -> None:
+        self.received = bytearray()
+        self.lost: Failure | None = None
+
+    def dataReceived(self, data: bytes) -> None:
+        """Collect."""
+        self.received += data
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """It is over."""
+        self.lost = reason
+
+
+async def _in_thread(function: Callable[[], Any]) -> Any:
+    return await deferToThread(function)
+
+
+@asynccontextmanager
+async def connected(in_thread: Any = _in_thread) -> AsyncIterator[tuple[PromptServer, Peer]]:
+    """Our side of a new connection, and the client, which reads all that comes."""
+    ours: list[Peer] = []
+
+    class Ours(Factory):
+        noisy = False
+
+        def buildProtocol(self, addr: object) -> Peer:
+            ours.append(Peer())
+            return ours[0]
+
+    port = reactor.listenTCP(0, Ours(), interface="127.0.0.1")  # type: ignore[attr-defined]
+    assert make_prompt(port, in_thread)
+    endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port)
+    client = await connectProtocol(endpoint, Peer())
+    await eventually(lambda: bool(ours) and ours[0].transport is not None)
+    try:
+        yield ours[0].transport, client  # type: ignore[misc]
+    finally:
+        for each in (ours[0], client):
+            if each.lost is None:
+                each.transport.abortConnection()  # type: ignore[union-attr]
+        await eventually(lambda: ours[0].lost is not None and client.lost is not None)
+        await port.stopListening()
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[Callable[[bytes], int]]:
+    """Opens a file with the given content; closed at the end."""
+    descriptors = []
+
+    def make(content: bytes) -> int:
+        path = tmp_path / f"{len(descriptors)}"
+        path.write_bytes(content)
+        descriptors.append(os.open(path, os.O_RDONLY))
+        return descriptors[-1]
+
+    yield make
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+class Outcome:
+    """What a transport said of a file, which it says once."""
+
+    def __init__(self) -> None:
+        self.said: list[Exception | None] = []
+
+    def __call__(self, error: Exception | None) -> None:
+        """It was said."""
+        self.said.append(error)
+
+
+# -- bytes -----------------------------------------------------------------------------------------------------------
+
+
+@bounded
+async def test_bytes_are_sent_before_write_returns() -> None:
+    """The reactor is not asked whether there is room: this fails where Twisted changes what we build on."""
+    async with connected() as (server, client):
+        server.write(b"one ")
+        server.writeSequence([b"two ", b"three"])
+        assert server not in reactor.getWriters()  # type: ignore[attr-defined]
+        await eventually(lambda: client.received == b"one two three")
+
+
+@bounded
+async def test_what_there_is_no_room_for_follows_in_order() -> None:
+    """Megabytes to a client that does not read yet arrive whole, and then it is quiet."""
+    async with connected() as (server, client):
+        client.transport.pauseProducing()  # type: ignore[union-attr]
+        for start in range(0, len(BIG), 100_000):
+            server.write(BIG[start : start + 100_000])
+        assert server in reactor.getWriters()  # type: ignore[attr-defined]
+        client.transport.resumeProducing()  # type: ignore[union-attr]
+        await eventually(lambda: len(client.received) == len(BIG))
+        assert client.received == BIG
+        assert server not in reactor.getWriters()  # type: ignore[attr-defined]
+
+
+@implementer(IPushProducer)
+class Pushing:
+    """Writes pieces until it is told to pause."""
+
+    def __init__(self, server: PromptServer, pieces: int) -> None:
+        self.server, self.pieces, self.is_paused, self.pauses = server, pieces, False, 0
+
+    def pauseProducing(self) -> None:
+        """Write no more."""
+        self.is_paused = True
+        self.pauses += 1
+
+    def resumeProducing(self) -> None:
+        """Write."""
+        self.is_paused = False
+        while self.pieces and not self.is_paused:
+            self.pieces -= 1
+            self.server.write(bytes(1 << 16))
+        if not self.pieces:
+            self.server.unregisterProducer()
+
+    def stopProducing(self) -> None:
+        """The client is gone."""
+        self.pieces = 0
+
+
+@implementer(IPullProducer)
+class Pulled(Pushing):
+    """Writes one piece when it is asked to."""
+
+    def resumeProducing(self) -> None:
+        """Write one piece."""
+        self.pieces -= 1
+        self.server.write(bytes(1 << 16))
+        if not self.pieces:
+            self.server.unregisterProducer()
+
+
+@pytest.mark.parametrize(("kind", "is_streaming"), [(Pushing, True), (Pulled, False)])
+@bounded
+async def test_producers_write_all(kind: type[Pushing], is_streaming: bool) -> None:
+    """One that pushes is paused while there is no room, one that is pulled is asked again; all arrives."""
+    async with connected() as (server, client):
+        client.transport.pauseProducing()  # type: ignore[union-attr]
+        producer = kind(server, 200)
+        server.registerProducer(producer, is_streaming)
+        if is_streaming:
+            producer.resumeProducing()
+            assert producer.pauses
+        client.transport.resumeProducing()  # type: ignore[union-attr]
+        await eventually(lambda: len(client.received) == 200 << 16)
+
+
+@bounded
+async def test_a_close_waits_for_what_was_written() -> None:
+    """All bytes arrive before the end, which is an orderly one."""
+    async with connected() as (server, client):
+        server.write(BIG)
+        server.loseConnection()
+        await eventually(lambda: client.lost is not None)
+        assert client.received == BIG
+        assert client.lost is not None
+        assert client.lost.check(ConnectionDone)
+
+
+# -- files -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, 1, CALL_BYTES, 3 * CALL_BYTES + 1])
+@pytest.mark.parametrize("start", [0, 1])
+@pytest.mark.parametrize("before", [b"", BIG], ids=["idle", "busy"])
+@pytest.mark.parametrize("way", ["sendfile", "copied", "cold"])
+@bounded
+async def test_a_file_stands_between_what_was_written_before_and_after(
+    way: str, before: bytes, start: int, size: int, opened: Callable[[bytes], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever there is room for, where there is no sendfile, and where the file must be read from the disk first."""
+    content = BIG[: start + size]
+    if way == "copied":
+        monkeypatch.setattr(os, "sendfile", _refused)
+    if way == "cold":
+        monkeypatch.setattr(transport, "_is_in_memory", lambda *_: False)
+
+    async with connected() as (server, client):
+        done = Outcome()
+        server.write(before)
+        server.send_file(b"head", opened(content), start, size, done)
+        server.write(b"tail")
+        expected = before + b"head" + content[start:] + b"tail"
+        await eventually(lambda: len(client.received) >= len(expected))
+        assert client.received == expected
+        assert done.said == [None]
+        await eventually(lambda: server not in reactor.getWriters())  # type: ignore[attr-defined]
+
+
+def _refused(*_: object) -> int:
+    raise OSError(errno.EINVAL, "not here")
+
+
+@bounded
+async def test_a_close_waits_for_the_file(opened: Callable[[bytes], int]) -> None:
+    """Also where it is asked for while the file is on its way."""
+    async with connected() as (server, client):
+        client.transport.pauseProducing()  # type: ignore[union-attr]
+        server.send_file(b"head", opened(BIG), 0, len(BIG), Outcome())
+        server.loseConnection()
+        client.transport.resumeProducing()  # type: ignore[union-attr]
+        await eventually(lambda: client.lost is not None)
+        assert client.received == b"head" + BIG
+        assert client.lost is not None
+        assert client.lost.check(ConnectionDone)
+
+
+@bounded
+async def test_no_turn_takes_more_than_its_share(
+    opened: Callable[[bytes], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fast client gets a piece a turn, so that others get theirs."""
+    counts: list[int] = []
+    sendfile = os.sendfile
+
+    def counted(out: int, source: int, offset: int, count: int) -> int:
+        counts.append(count)
+        return sendfile(out, source, offset, count)
+
+    monkeypatch.setattr(os, "sendfile", counted)
+
+    async with connected() as (server, client):
+        server.send_file(b"", opened(BIG), 0, len(BIG), Outcome())
+        assert len(counts) == 1
+        await eventually(lambda: len(client.received) == len(BIG))
+        assert max(counts) == CALL_BYTES
+
+
+@bounded
+async def test_a_file_that_is_too_short_breaks_the_connection(opened: Callable[[bytes], int]) -> None:
+    """The client cannot take what it got for the whole, and the file's owner is told."""
+    async with connected() as (server, client):
+        done = Outcome()
+        server.send_file(b"head", opened(b"short"), 0, 10, done)
+        await eventually(lambda: client.lost is not None)
+        assert not client.lost.check(ConnectionDone)  # type: ignore[union-attr]
+        assert [type(each) for each in done.said] == [OSError]
+
+
+@bounded
+async def test_a_client_that_leaves_ends_its_file(opened: Callable[[bytes], int]) -> None:
+    """The owner is told once, and may close it."""
+    async with connected() as (server, client):
+        done = Outcome()
+        client.transport.pauseProducing()  # type: ignore[union-attr]
+        server.send_file(b"head", opened(BIG * 2), 0, 2 * len(BIG), done)
+        assert not done.said
+        client.transport.abortConnection()  # type: ignore[union-attr]
+        await eventually(lambda: bool(done.said))
+        assert isinstance(done.said[0], Exception)
+
+
+@bounded
+async def test_a_file_after_the_end_is_refused(opened: Callable[[bytes], int]) -> None:
+    """A client that is gone gets none, and the owner is told at once."""
+    async with connected() as (server, client):
+        server.abortConnection()
+        await eventually(lambda: client.lost is not None)
+        done = Outcome()
+        server.send_file(b"head", opened(BIG), 0, len(BIG), done)
+        assert len(done.said) == 1
+        assert done.said[0] is not None
+
+
+@bounded
+async def test_a_descriptor_is_not_given_back_while_a_thread_reads_it(
+    opened: Callable[[bytes], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client leaves while its file is read ahead: the owner hears of it when the thread is through."""
+    monkeypatch.setattr(transport, "_is_in_memory", lambda *_: False)
+    go_on = Event()
+
+    async def slowly(function: Callable[[], None]) -> None:
+        await deferToThread(lambda: (go_on.wait(10), function()))
+
+    async with connected(slowly) as (server, client):
+        done = Outcome()
+        server.send_file(b"head", opened(BIG), 0, len(BIG), done)
+        assert server not in reactor.getWriters()  # type: ignore[attr-defined]
+        server.abortConnection()
+        await eventually(lambda: client.lost is not None)
+        said_before = list(done.said)
+        go_on.set()
+        await eventually(lambda: bool(done.said))
+        assert said_before == []
+        assert len(done.said) == 1
+        assert done.said[0] is not None
+
+
+@bounded
+async def test_what_the_disk_does_not_give_breaks_the_connection(
+    opened: Callable[[bytes], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that cannot read a file ends it visibly."""
+    monkeypatch.setattr(transport, "_is_in_memory", lambda *_: False)
+
+    async def failing(function: Callable[[], None]) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    async with connected(failing) as (server, client):
+        done = Outcome()
+        server.send_file(b"head", opened(BIG), 0, len(BIG), done)
+        await eventually(lambda: client.lost is not None and bool(done.said))
+        assert isinstance(done.said[0], OSError)
+        assert client.received in (b"", b"head")
+
+
+@bounded
+async def test_a_file_that_is_not_in_memory_is_read_in_a_thread(
+    opened: Callable[[bytes], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some of it at a time; what is there already is sent without a thread."""
+    threads: list[int] = []
+
+    async def counted(function: Callable[[], None]) -> None:
+        threads.append(1)
+        await deferToThread(function)
+
+    for is_cold, expected in ((False, 0), (True, -(-len(BIG) // AHEAD_BYTES))):
+        threads.clear()
+        if is_cold:
+            monkeypatch.setattr(transport, "_is_in_memory", lambda *_: False)
+        async with connected(counted) as (server, client):
+            server.send_file(b"", opened(BIG), 0, len(BIG), Outcome())
+            await eventually(lambda: len(client.received) == len(BIG))
+            assert len(threads) == expected
+
+
+def test_only_ports_of_the_known_kind_are_changed() -> None:
+    """What is no TCP port, or makes transports of its own, is left to Twisted."""
+
+    class Other(tcp.Port):
+        transport = PromptServer  # type: ignore[assignment]
+
+    assert not make_prompt(object(), _in_thread)
+    assert not make_prompt(Other(0, Factory()), _in_thread)
+    assert make_prompt(tcp.Port(0, Factory()), _in_thread)
