@@ -23,6 +23,7 @@ class Entries:
     def __init__(self, root: Path, files: Files) -> None:
         self.root = root
         self._files = files
+        self._folders = f"{root}/"
 
     def path(self, key: CacheKey, kind: str, generation: str | None = None) -> Path:
         """Where the entry's file of this kind lies."""
@@ -96,6 +97,14 @@ class Entries:
         except FileNotFoundError:
             return False
         return True
+
+    def seen(self, digest: str, name: str) -> object | None:
+        """Which files the meta of the key with this digest, and the file of this name beside it, are now."""
+        folder = f"{self._folders}{digest[:3]}/"
+        try:
+            return self._files.identity(f"{folder}{digest[3:]}.meta"), self._files.identity(folder + name)
+        except OSError:
+            return None
 
     def touch(self, digest: str, at: float) -> None:
         """Note on disk when an entry was last used; what is gone meanwhile is left alone."""

@@ -121,6 +121,15 @@ class Files:
         with _folder_of(path) as (folder, name):
             return os.stat(name, dir_fd=folder, follow_symlinks=False)
 
+    def identity(self, path: str) -> tuple[int, int, int, int]:
+        """Device, inode, size and time of a name: equal for the same file, as it was when that was taken.
+
+        The one call that may go through a link in the folder's place: it opens nothing, and what is found there is
+        never equal to what was read.
+        """
+        status = os.stat(path, follow_symlinks=False)
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
     def rename(self, source: Path, target: Path) -> None:
         """Move a file, replacing what stands there, all at once."""
         with _folder_of(source) as (source_folder, source_name), _folder_of(target) as (target_folder, target_name):

@@ -23,6 +23,7 @@ from pipcache.engine.interfaces import Events, Follower, InThread, UpstreamRespo
 from pipcache.engine.outcome import Outcome, Request, outcome_of_stored
 from pipcache.engine.pages import Located, Pages
 from pipcache.engine.receiving import Incoming, Plan, Receiving
+from pipcache.engine.repeats import Repeat
 from pipcache.engine.upstreams import PLAINLY, Asked, Attempt, Candidate, Manner, Upstreams
 from pipcache.engine.waiters import Waiters
 from pipcache.engine.wheel_metadata import WheelMetadata
@@ -92,7 +93,8 @@ class Files:
                 kept = await self._holdings.checked(key, kept)
             if kept is not None:
                 known = self._holdings.as_stored(kept.stored, request.route.kind, kept.body.length)
-                return outcome_of_stored(request, known, kept.body)
+                repeat = Repeat(key, kept.stored, kept.body.length, False, "", self._holdings, request.route.kind)
+                return outcome_of_stored(request, known, kept.body, repeat)
             fetching = self._fetching.get(key.digest)  # while one was checked, somebody may have begun
         if Directives.of(request.fields).is_only_if_cached and fetching is None:
             raise NotCached("This is not kept here, and the request says only-if-cached.")

@@ -159,13 +159,17 @@ class Holdings:
         if body is None:
             self.catalog.discard(key.digest)
             return None
+        self.used(key, stored)
+        return Kept(stored, _InUse(body, self.catalog, key.digest))
+
+    def used(self, key: CacheKey, stored: StoredResponse) -> None:
+        """Note a use, in memory; on disk from time to time."""
         now = self.now()
         if not self.catalog.touch(key.digest, now):
             self.catalog.add(key.digest, stored.size_on_disk, now)
         if now - self._noted_at.get(key.digest, 0.0) >= NOTE_USE_SECONDS:
             self._noted_at[key.digest] = now
             self.store.touch(key.digest, now)
-        return Kept(stored, _InUse(body, self.catalog, key.digest))
 
     async def note_uses(self) -> None:
         """Write to disk every last use that is newer than what stands there; for a clean stop."""
@@ -242,6 +246,7 @@ class Holdings:
             in_memory: that it is a window in any case, as the disk is not to be relied on.
         """
         self.catalog.pin(key.digest)
+        self.catalog.changed(key.digest)
         if in_memory or (length is not None and length > self.max_kept_bytes):
             return self.store.window()
         self.catalog.reserve(key.digest, length or 0)

@@ -224,6 +224,10 @@ class Store(Protocol):
         """A page's rendering."""
         ...
 
+    def seen(self, digest: str, name: str) -> object | None:
+        """Which files an entry's meta and another of its files are: equal as long as nobody touched either."""
+        ...
+
     def touch(self, digest: str, at: float) -> None:
         """Note when it was used."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from attrs import field, frozen
 
 from pipcache.engine.interfaces import BodySource, StoredBody
+from pipcache.engine.repeats import Repeat
 from pipcache.rules.fields import Fields
 from pipcache.rules.response import Representation, Shape, shape_response
 from pipcache.rules.routes import Route
@@ -29,6 +30,8 @@ class Outcome:
 
     shape: Shape
     source: BodySource | None = None
+    repeat: Repeat | None = None
+    """Where it is a hit, and the same request may be answered the same."""
 
     def drop(self) -> None:
         """Nobody will read the body."""
@@ -89,10 +92,12 @@ class BytesBody:
         """Nothing to give back."""
 
 
-def outcome_of_stored(request: Request, known: Representation, body: StoredBody) -> Outcome:
+def outcome_of_stored(
+    request: Request, known: Representation, body: StoredBody, repeat: Repeat | None = None
+) -> Outcome:
     """Answer from a whole body; it is closed here where the response needs none of it."""
     shape = shape_response(request.method, request.fields, known)
     if not shape.has_body or request.method == "HEAD":
         body.close()
-        return Outcome(shape)
-    return Outcome(shape, StoredSource(body))
+        return Outcome(shape, repeat=repeat)
+    return Outcome(shape, StoredSource(body), repeat)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NoReturn, cast
 
 from attrs import evolve, frozen
@@ -23,6 +24,7 @@ from pipcache.engine.lists import KeptLists, ListVersion
 from pipcache.engine.outcome import BytesBody, Outcome, Request, outcome_of_stored
 from pipcache.engine.page_fetches import PageFetches, Refusal
 from pipcache.engine.renderings import Renderings
+from pipcache.engine.repeats import Repeat
 from pipcache.engine.upstreams import Attempt, Upstreams
 from pipcache.rules.errors import NotCached, NotServed, PipcacheError, UpstreamTimeout
 from pipcache.rules.freshness import Directives, Freshness
@@ -176,8 +178,11 @@ class Pages:
         """A kept page, rendered before or now; None where what is kept is no page, or is gone."""
         kept = self._holdings.open_variant(key, stored, wanted.kind, SHAPE)
         body: StoredBody
+        repeat: Repeat | None = None
         if kept is not None:
             body = kept.body
+            if status is CacheStatus.HIT and self._fetches.in_progress(key) is None:
+                repeat = self._repeat(request.route, wanted, key, stored, body.length)
         elif request.route.kind is RouteKind.PROJECT_LIST:
             growing = await self._lists.rendering(key, stored, wanted.kind)
             if growing is None:
@@ -190,7 +195,13 @@ class Pages:
             body = BytesBody(content)
         known = self._holdings.as_stored(stored, request.route.kind, body.length, status)
         known = evolve(known, forwarded=forwarded, is_collapsed=is_collapsed)
-        return outcome_of_stored(request, _as_rendered(known, wanted), body)
+        return outcome_of_stored(request, _as_rendered(known, wanted), body, repeat)
+
+    def _repeat(self, route: Route, wanted: Wanted, key: CacheKey, stored: StoredResponse, length: int) -> Repeat:
+        variant = stored.variant(wanted.kind, SHAPE)
+        show = partial(_as_rendered, wanted=wanted)
+        shown_as = f"{wanted.kind} {wanted.content_type}"
+        return Repeat(key, stored, length, True, shown_as, self._holdings, route.kind, variant, show)
 
     def _is_better(self, stored: StoredResponse, refusal: Refusal) -> bool:
         """Whether a kept page is better than the error that all upstreams came to.

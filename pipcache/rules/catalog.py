@@ -14,7 +14,7 @@ A million entries take about 280 MB. Each is a tuple in a dictionary, which the 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from heapq import heapify, heappop, heapreplace
 from typing import NamedTuple
 
@@ -70,8 +70,11 @@ class Catalog:
     """Sizes and recency of the entries, pins on them, and space promised to bodies that are being received.
 
     Keys are digests as in ``CacheKey``. Invariant: ``total_bytes`` and ``reserved_bytes`` are the sums over the entries
-    and the reservations, and each folder's entries stand in the order of last use.
+    and the reservations, and each folder's entries stand in the order of last use. ``when_changed`` is told of each key
+    of which something else may be stored from now on, or nothing.
     """
+
+    when_changed: Callable[[str], None] | None = None
 
     total_bytes: int = field(default=0, init=False)
     reserved_bytes: int = field(default=0, init=False)
@@ -139,6 +142,12 @@ class Catalog:
         if row is not None:
             self.total_bytes -= row[0]
             self._count -= 1
+            self.changed(key)
+
+    def changed(self, key: str) -> None:
+        """Say that what is known of a key elsewhere is to be forgotten."""
+        if self.when_changed is not None:
+            self.when_changed(key)
 
     def load(self, entries: Iterable[tuple[str, int, float]]) -> None:
         """Take in what a scan found, in any order and batches; each entry goes where its last use puts it.

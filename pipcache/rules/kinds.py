@@ -128,6 +128,10 @@ def _size(value: object) -> int:
     return size_bytes
 
 
+def _room(value: object) -> int:
+    return 0 if parse_size(value) == 0 else _size(value)
+
+
 def _matching(pattern: re.Pattern[str]) -> Callable[[object], str]:
     def parse(value: object) -> str:
         if not isinstance(value, str) or not pattern.fullmatch(value):
@@ -247,6 +251,7 @@ PORT: Final = Kind("a port", "a number from 0 to 65535 (0: any free port)", _who
 COUNT: Final = Kind("a count", "a whole number from 1", _whole(1), is_number=True)
 RATIO: Final = Kind("a ratio", "a number over 0 and at most 1, such as 0.9", _ratio, is_number=True)
 SIZE: Final = Kind("a size", f"more than 0 {SIZE_HELP}", _size)
+ROOM: Final = Kind("a size", f"0 {SIZE_HELP}", _room)
 DURATION: Final = Kind(
     "a duration", f"more than 0 {DURATION_HELP}, at most {format_duration(LONGEST_SECONDS)}", _duration
 )

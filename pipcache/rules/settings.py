@@ -95,6 +95,7 @@ class CacheSettings:
     stale_while_revalidate_seconds: float = key(kinds.GRACE, 30.0, "stale_while_revalidate")
     stale_if_error_seconds: float = key(kinds.GRACE, 7 * 86_400.0, "stale_if_error")
     negative_ttl_seconds: float = key(kinds.GRACE, 60.0, "negative_ttl")
+    hot_memory_bytes: int = key(kinds.ROOM, 64 * 2**20, "hot_memory")
     scrub_interval_seconds: float = key(kinds.DURATION, 7 * 86_400.0, "scrub_interval")
     watermark: Watermark = section(Watermark, Watermark())
 

@@ -33,6 +33,8 @@ from pipcache.rules.settings import Settings, Upstream
 from pipcache.rules.sites import UpstreamSite
 from pipcache.rules.speed import Speed
 from pipcache.rules.via import process_name
+from pipcache.web.hot import HotResponses
+from pipcache.web.hot_channel import can_tell, channel_of
 from pipcache.web.site import ConnectionLimits, PipcacheSite, Root
 from twisted import __version__ as twisted_version
 
@@ -58,6 +60,7 @@ class Program:
     client: UpstreamClient
     root: Root
     site: PipcacheSite
+    hot: HotResponses
 
 
 def assemble(
@@ -102,11 +105,15 @@ def assemble(
     absences = Absences(reactor.seconds, ttls, settings.cache.negative_ttl_seconds)
     cache = Cache.of(holdings, upstreams, absences, reactor, in_thread, secrets.token_hex, events)
     report = _Report(catalog, upstreams, settings, reactor, events, lambda: site.connections)
-    root = Root(cache, reactor, events, report.now, name)
+    hot = HotResponses(settings.cache.hot_memory_bytes, time.time)
+    catalog.when_changed = hot.drop
+    root = Root(cache, hot, reactor, events, report.now, name)
     scrub = Scrub(store, catalog, reactor, events, settings.cache.scrub_interval_seconds)
     connections = ConnectionLimits(settings.server.max_connections, settings.server.stall_timeout_seconds)
     site = PipcacheSite(root, connections, reactor, events)
-    return Program(pool, in_thread, store, holdings, janitor, scrub, upstreams, certificates, client, root, site)
+    if can_tell():
+        site.protocol = channel_of(hot)  # type: ignore[assignment]
+    return Program(pool, in_thread, store, holdings, janitor, scrub, upstreams, certificates, client, root, site, hot)
 
 
 def site_of(upstream: Upstream) -> UpstreamSite:

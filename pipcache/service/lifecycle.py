@@ -204,6 +204,7 @@ class PipcacheService(Service):
         program.janitor.stop()
         program.scrub.stop()
         await self._drained()
+        program.hot.clear()
         if self._scanning is not None:
             await self._scanning
             await program.holdings.note_uses()

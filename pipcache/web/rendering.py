@@ -11,7 +11,8 @@ from typing import Any, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import ITransport
-from twisted.web.http import RESPONSES
+from twisted.web.http import RESPONSES, datetimeToString
+from twisted.web.http_headers import Headers
 from twisted.web.server import NOT_DONE_YET, Request
 
 from pipcache.engine.follower import BodyFollower
@@ -123,6 +124,21 @@ def set_head(request: Request, status: int, fields: Fields) -> None:
     headers.removeHeader(b"content-type")
     request.defaultContentType = None  # type: ignore[assignment]  # what upstream did not say we do not make up
     headers.setRawHeaders(b"server", [SERVER.encode()])
+    _add(headers, fields)
+
+
+def written_head(status: int, fields: Fields, now: float) -> bytes:
+    """A head as it is sent where no ``Request`` sends it; equal to what ``set_head`` and Twisted come to."""
+    headers = Headers()
+    headers.setRawHeaders(b"server", [SERVER.encode()])
+    headers.setRawHeaders(b"date", [datetimeToString(now)])
+    _add(headers, fields)
+    lines = [b"HTTP/1.1 %d %s\r\n" % (status, RESPONSES[status])]
+    lines += [b"%s: %s\r\n" % (name, value) for name, values in headers.getAllRawHeaders() for value in values]
+    return b"".join((*lines, b"\r\n"))
+
+
+def _add(headers: Headers, fields: Fields) -> None:
     for name, value in fields:
         headers.addRawHeader(name.encode("latin-1"), value.encode("latin-1"))
 

@@ -13,9 +13,11 @@ from twisted.web.server import NOT_DONE_YET, Request
 
 from pipcache.engine.cache import Cache
 from pipcache.engine.interfaces import Clock, Events
+from pipcache.engine.outcome import Outcome
 from pipcache.engine.outcome import Request as CacheRequest
 from pipcache.rules.fields import Fields
 from pipcache.rules.routes import Route
+from pipcache.web.hot import HotResponses
 from pipcache.web.refusals import Refusal
 from pipcache.web.rendering import answer, send_bytes, send_text
 
@@ -80,11 +82,20 @@ class Refused(Sentence):
 class Cached(Leaf):
     """Pages, files and all else that comes from upstreams."""
 
-    def __init__(self, route: Route, via: tuple[str, ...], cache: Cache, clock: Clock, events: Events) -> None:
+    def __init__(
+        self,
+        route: Route,
+        via: tuple[str, ...],
+        cache: Cache,
+        hot: HotResponses,
+        clock: Clock,
+        events: Events,
+    ) -> None:
         super().__init__()
         self._route = route
         self._via = via
         self._cache = cache
+        self._hot = hot
         self._clock = clock
         self._events = events
 
@@ -96,7 +107,17 @@ class Cached(Leaf):
             for value in request.requestHeaders.getRawHeaders(name.encode(), [])
         )
         asked = CacheRequest(self._route, request.method.decode("latin-1"), fields, self._via)
-        return answer(request, self._cache.respond(asked), self._clock, self._events)
+        return answer(request, self._respond(request, asked), self._clock, self._events)
+
+    async def _respond(self, request: Request, asked: CacheRequest) -> Outcome:
+        outcome = await self._cache.respond(asked)
+        if outcome.repeat is not None:
+            accept = request.requestHeaders.getRawHeaders(b"accept", [])
+            encoding = request.requestHeaders.getRawHeaders(b"accept-encoding", [])
+            if len(accept) <= 1 and len(encoding) <= 1:
+                accepts = (accept[0] if accept else None, encoding[0] if encoding else None)
+                self._hot.enter(request.uri, accepts, outcome.repeat)
+        return outcome
 
 
 class Redirect(Leaf):

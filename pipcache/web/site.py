@@ -22,6 +22,7 @@ from pipcache.rules.errors import BadRequest
 from pipcache.rules.routes import Route, RouteKind, parse_target
 from pipcache.rules.via import parse_via, trouble
 from pipcache.web.channel import Channel
+from pipcache.web.hot import HotResponses
 from pipcache.web.refusals import NoRoom, Refusal, refusal_of_method
 from pipcache.web.resources import Cached, Favicon, Health, Help, Redirect, Refused, Sentence
 
@@ -45,12 +46,19 @@ class Root(Resource):
     """The root of the tree; counts the requests in progress, which a stop waits for."""
 
     def __init__(
-        self, cache: Cache, clock: Clock, events: Events, report: Callable[[], dict[str, Any]], name: str
+        self,
+        cache: Cache,
+        hot: HotResponses,
+        clock: Clock,
+        events: Events,
+        report: Callable[[], dict[str, Any]],
+        name: str,
     ) -> None:
         """The tree; ``name`` is what this process is called in Via."""
         super().__init__()
         self._name = name
         self._cache = cache
+        self._hot = hot
         self._clock = clock
         self._events = events
         self._fixed: dict[RouteKind, IResource] = {
@@ -89,7 +97,7 @@ class Root(Resource):
             return self._fixed[route.kind]
         if route.location is not None:
             return Redirect(route.location)
-        return Cached(route, via, self._cache, self._clock, self._events)
+        return Cached(route, via, self._cache, self._hot, self._clock, self._events)
 
     def _finished(self, _: object) -> None:
         self._in_progress -= 1

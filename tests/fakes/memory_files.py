@@ -232,6 +232,11 @@ class MemoryFiles(Files):
         self._call("status_of")
         return _status(self._find(path))
 
+    def identity(self, path: str) -> tuple[int, int, int, int]:
+        """See `Files`."""
+        status = self.status_of(Path(path))
+        return 0, status.st_ino, status.st_size, status.st_mtime_ns
+
     def rename(self, source: Path, target: Path) -> None:
         """Move the name, over what stands there."""
         self._call("rename")

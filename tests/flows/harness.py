@@ -98,6 +98,7 @@ class Proxy:
         self._listening = None
         try:
             await self.program.site.abort()
+            self.program.hot.clear()
             self.program.janitor.stop()
             await self.program.holdings.note_uses()
             await self.program.client.close()

@@ -16,6 +16,8 @@ from twisted.python.failure import Failure
 from pipcache.engine.outcome import Outcome, Request
 from pipcache.rules.response import Shape
 from pipcache.web.channel import Channel
+from pipcache.web.hot import HotResponses
+from pipcache.web.hot_channel import channel_of
 from pipcache.web.refusals import NoRoom
 from pipcache.web.site import HEAD_SECONDS, IDLE_SECONDS, LOOK_SECONDS, ConnectionLimits, PipcacheSite, Root
 from tests.fakes.engine import RecordedEvents
@@ -28,6 +30,7 @@ class Transport(StringTransport):
     """A transport that notes how it was left; ``handle`` is the socket whose unsent bytes count."""
 
     handle: socket.socket | None = None
+    moves = 0
     is_aborted = False
     is_lost = False
 
@@ -75,9 +78,9 @@ class Connected:
         return int(sent.split(b" ")[1]) if sent else None
 
 
-@pytest.fixture
-def client() -> Iterator[Connected]:
-    """One that has just connected."""
+@pytest.fixture(params=["plain", "hot"])
+def client(request: pytest.FixtureRequest) -> Iterator[Connected]:
+    """One that has just connected, to a site of either kind of channel."""
     clock, asked = Clock(), []
 
     class Waiting:
@@ -88,8 +91,11 @@ def client() -> Iterator[Connected]:
             asked.append(Deferred())
             return await asked[-1]
 
-    root = Root(Waiting(), clock, RecordedEvents(), dict, "pipcache-0123")  # type: ignore[arg-type]
+    hot = HotResponses(0, clock.seconds)
+    root = Root(Waiting(), hot, clock, RecordedEvents(), dict, "pipcache-0123")  # type: ignore[arg-type]
     site = PipcacheSite(root, ConnectionLimits(1, STALL_SECONDS), clock, RecordedEvents())
+    if request.param == "hot":
+        site.protocol = channel_of(hot)  # type: ignore[assignment]
     channel, transport = site.buildProtocol(None), Transport()
     assert isinstance(channel, Channel)
     channel.makeConnection(transport)
@@ -236,6 +242,17 @@ def test_who_takes_little_is_not_dropped(client: Connected, reader: socket.socke
         before = client.channel._unsent()
         read_until(reader, lambda before=before: client.channel._unsent() != before)
     assert not client.transport.disconnecting
+
+
+def test_who_takes_what_the_system_sends_is_not_dropped(client: Connected, reader: socket.socket) -> None:
+    """Of a file that the system sends it holds the same number of bytes all the time; its pieces are counted."""
+    client.channel.write(b"x")
+    for _ in range(5):
+        client.pass_time(STALL_SECONDS - 10)
+        client.transport.moves += 1
+    assert not client.transport.is_aborted
+    client.pass_time(STALL_SECONDS + 2)
+    assert client.transport.is_aborted
 
 
 def test_who_has_taken_all_may_wait_for_more(client: Connected, reader: socket.socket) -> None:

@@ -1,0 +1,313 @@
+"""Responses that are ready: what was answered lately, with its head written and its body at hand.
+
+``HotResponses`` holds them by request target, and a page's renderings by Accept and Accept-Encoding too, as they came over
+the wire; so nothing is decided here that was not decided by the engine for the very same request. A response is used
+without a look at the disk for at most ``LOOK_SECONDS``: then its meta and its body must still be
+the files that they were. It is forgotten when it is no more, when its time is over, and when the catalog says that
+something else is stored, or nothing.
+
+Bounds. Small bodies are held in memory, larger ones as open files; where there is no room the head stays, and the body is
+opened for each answer. Room is taken from whom nobody asked for in ``REST_SECONDS``, not from the least recent at once: many
+things asked for in turn would then push each other out, and none would ever be there.
+"""
+
+from __future__ import annotations
+
+import resource
+from collections import OrderedDict
+from collections.abc import Callable
+from math import floor
+
+from pipcache.engine.interfaces import StoredBody
+from pipcache.engine.repeats import Repeat
+from pipcache.rules.errors import StorageError
+from pipcache.rules.fields import get
+from pipcache.web.hot_requests import Accepts, PlainRequests
+from pipcache.web.rendering import written_head
+
+LOOK_SECONDS = 0.1
+REST_SECONDS = 10.0
+IN_MEMORY_BYTES = 1 << 15
+"""A larger body is sent from its file."""
+
+MAX_RESPONSES = 16_384
+MAX_NAMES = 64
+"""So many targets, or values of Accept, lead to one response; one more is not remembered."""
+
+MAX_FILES = 1024
+FILE_SHARE = 4
+"""One in so many of the descriptors that this process may have."""
+
+
+class Room:
+    """Bounded room: who has it keeps it while it is used.
+
+    Args:
+        limit: how much there is.
+        take_away: called with a response that loses its room.
+    """
+
+    def __init__(self, limit: Callable[[], int], take_away: Callable[[HotResponse], None]) -> None:
+        self.taken = 0
+        self._limit = limit
+        self._take_away = take_away
+        self._holders: OrderedDict[HotResponse, int] = OrderedDict()
+
+    def __len__(self) -> int:
+        """How many have some."""
+        return len(self._holders)
+
+    def take(self, response: HotResponse, size: int, now: float) -> bool:
+        """Give it room, if need be that of others which rest; False where there is none."""
+        limit = self._limit()
+        while self.taken + size > limit:
+            oldest = next(iter(self._holders), None)
+            if oldest is None or 0 <= now - oldest.looked_at < REST_SECONDS:
+                return False
+            self.leave(oldest)
+            self._take_away(oldest)
+        self._holders[response] = size
+        self.taken += size
+        return True
+
+    def used(self, response: HotResponse) -> None:
+        """It was asked for."""
+        if response in self._holders:
+            self._holders.move_to_end(response)
+
+    def leave(self, response: HotResponse) -> None:
+        """It needs its room no more, if it had any."""
+        self.taken -= self._holders.pop(response, 0)
+
+
+class HeldFile:
+    """An open file that several answers may be reading; closed when it was let go and the last is through."""
+
+    def __init__(self, body: StoredBody) -> None:
+        assert body.descriptor is not None
+        self.descriptor = body.descriptor
+        self._body = body
+        self._users = 1
+
+    def take(self) -> HeldFile:
+        """One more uses it."""
+        self._users += 1
+        return self
+
+    def let_go(self) -> None:
+        """One less."""
+        self._users -= 1
+        if not self._users:
+            self._body.close()
+
+
+class HotResponse:
+    """One response: good from ``since`` until before ``until``, by the wall clock; then it is to be renewed.
+
+    ``whole`` is head and body, None where the body is in a file; ``head`` the head alone; ``not_modified`` the answer to
+    who has it already. ``file`` is None where it is to be opened.
+    """
+
+    def __init__(self, repeat: Repeat, seen: object, names: set[tuple[bytes, Accepts | None]]) -> None:
+        self.repeat = repeat
+        self.length = repeat.length
+        self.names = names
+        self.since = self.until = 0.0
+        self.looked_at = 0.0
+        self.etag = b""
+        self.head = b""
+        self.not_modified = b""
+        self.whole: bytes | None = None
+        self.file: HeldFile | None = None
+        self._seen = seen
+        self._head_until = 0.0
+
+    def renew(self, now: float) -> bool:
+        """Make it good for now; False where it is good no more."""
+        repeat = self.repeat
+        if not repeat.is_fresh(now):
+            return False
+        if not self.since <= now < self._head_until:
+            self._write_heads(now)
+        if not 0 <= now - self.looked_at < LOOK_SECONDS:
+            if not repeat.is_current(self._seen):
+                return False
+            repeat.used()
+            self.looked_at = now
+        self.until = min(self._head_until, self.looked_at + LOOK_SECONDS, repeat.stored.expires_at)
+        return True
+
+    def hold(self, body: bytes) -> None:
+        """Have the body in memory."""
+        self.whole = self.head + body
+
+    def opened(self) -> HeldFile | None:
+        """The file to send, which the caller lets go; None where it is gone."""
+        if self.file is not None:
+            return self.file.take()
+        body = self.repeat.open()
+        return None if body is None else HeldFile(body)
+
+    def let_go(self) -> None:
+        """Hold the body no more."""
+        self.whole = None
+        file, self.file = self.file, None
+        if file is not None:
+            file.let_go()
+
+    def _write_heads(self, now: float) -> None:
+        """Write all that depends on the time, which none of it does before ``_head_until``."""
+        shape = self.repeat.shape()
+        body = self.whole[len(self.head) :] if self.whole is not None else None
+        self.head = written_head(shape.status, shape.fields, now)
+        if body is not None:
+            self.whole = self.head + body
+        self.etag = (get(shape.fields, "etag") or "").encode("latin-1")
+        kept = self.repeat.shape(fields=(("if-none-match", get(shape.fields, "etag") or ""),))
+        self.not_modified = written_head(kept.status, kept.fields, now)
+        stored = self.repeat.stored
+        age_turns = stored.cached_at + floor(now - stored.cached_at) + 1
+        rest_turns = stored.expires_at - floor(stored.expires_at - now)
+        self.since = now
+        self._head_until = min(floor(now) + 1, age_turns, rest_turns)
+
+
+class HotResponses:
+    """All responses that are ready.
+
+    Args:
+        memory_bytes: for bodies; 0: none is held.
+        now: the wall clock, epoch seconds.
+    """
+
+    def __init__(self, memory_bytes: int, now: Callable[[], float]) -> None:
+        self.now = now
+        self.requests = PlainRequests()
+        self.by_target: dict[bytes, dict[Accepts | None, HotResponse]] = {}
+        self.memory = Room(lambda: memory_bytes, HotResponse.let_go)
+        self.files = Room(_file_limit, HotResponse.let_go)
+        self._responses: OrderedDict[tuple[str, str, str], HotResponse] = OrderedDict()
+        self._by_key: dict[str, set[tuple[str, str, str]]] = {}
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._responses)
+
+    def find(self, target: bytes, accepts: Accepts) -> HotResponse | None:
+        """The response to a plain request, good for now; None where there is none."""
+        known = self.by_target.get(target)
+        if known is None:
+            return None
+        response = known.get(None) or known.get(accepts)
+        if response is None:
+            return None
+        now = self.now()
+        if response.since <= now < response.until:
+            return response
+        if not response.renew(now):
+            self._drop(_which(response.repeat))
+            return None
+        self._used(response)
+        return response
+
+    def enter(self, target: bytes, accepts: Accepts, repeat: Repeat) -> None:
+        """Have the answer that was just given ready for whoever asks the same."""
+        which = _which(repeat)
+        response = self._responses.get(which)
+        if response is None:
+            response = self._new(which, repeat)
+            if response is None:
+                return
+        name = (target, accepts if repeat.varies else None)
+        if name not in response.names and len(response.names) < MAX_NAMES:
+            response.names.add(name)
+            self.by_target.setdefault(target, {})[name[1]] = response
+
+    def drop(self, digest: str) -> None:
+        """Forget all that is stored under the key with this digest."""
+        for which in tuple(self._by_key.get(digest, ())):
+            self._drop(which)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        for which in tuple(self._responses):
+            self._drop(which)
+
+    def _new(self, which: tuple[str, str, str], repeat: Repeat) -> HotResponse | None:
+        seen = repeat.seen()
+        if seen is None:
+            return None
+        response = HotResponse(repeat, seen, set())
+        if not response.renew(self.now()):
+            return None
+        if len(self._responses) >= MAX_RESPONSES:
+            self._drop(next(iter(self._responses)))
+        self._responses[which] = response
+        self._by_key.setdefault(repeat.key.digest, set()).add(which)
+        self._give_room(response)
+        return response
+
+    def _give_room(self, response: HotResponse) -> None:
+        """Have its body at hand, where there is room."""
+        now = self.now()
+        if response.length <= IN_MEMORY_BYTES:
+            if self.memory.take(response, response.length, now):
+                body = _content(response)
+                if body is None:
+                    self.memory.leave(response)
+                else:
+                    response.hold(body)
+        elif self.files.take(response, 1, now):
+            response.file = response.opened()
+            if response.file is None:
+                self.files.leave(response)
+
+    def _used(self, response: HotResponse) -> None:
+        self._responses.move_to_end(_which(response.repeat))
+        if response.whole is not None:
+            self.memory.used(response)
+        elif response.file is not None:
+            self.files.used(response)
+        else:
+            self._give_room(response)
+
+    def _drop(self, which: tuple[str, str, str]) -> None:
+        response = self._responses.pop(which, None)
+        if response is None:
+            return
+        of_key = self._by_key[which[0]]
+        of_key.discard(which)
+        if not of_key:
+            del self._by_key[which[0]]
+        for target, accepts in response.names:
+            known = self.by_target.get(target, {})
+            if known.get(accepts) is response:
+                del known[accepts]
+                if not known:
+                    del self.by_target[target]
+        self.memory.leave(response)
+        self.files.leave(response)
+        response.let_go()
+
+
+def _which(repeat: Repeat) -> tuple[str, str, str]:
+    return (repeat.key.digest, repeat.stored.etag, repeat.shown_as)
+
+
+def _content(response: HotResponse) -> bytes | None:
+    """A small body, read; None where it is gone."""
+    body = response.repeat.open()
+    if body is None:
+        return None
+    try:
+        content = body.read_at(0, response.length) if response.length else b""
+    except StorageError:
+        return None
+    finally:
+        body.close()
+    return content if len(content) == response.length else None
+
+
+def _file_limit() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MAX_FILES if soft == resource.RLIM_INFINITY else min(MAX_FILES, soft // FILE_SHARE)

@@ -1,0 +1,155 @@
+"""The short way: a plain request for something that is ready is answered before Twisted parses it.
+
+It is taken only where Twisted's parser stands at the beginning of a request, no request is in progress and nothing is
+buffered; for after a segment that ends behind a header line, the next one may begin with ``GET `` and be no request at all.
+What is not plain, or not ready, goes to the parser as if nobody had looked.
+
+Where the parser stands is said by attributes of Twisted's that are not public; ``can_tell`` says whether they are there,
+and where they are not nobody goes this way.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from twisted.web.http import HTTPChannel
+
+from pipcache.web.channel import Channel
+from pipcache.web.hot import HeldFile, HotResponse, HotResponses
+from pipcache.web.transport import PromptServer
+
+RESET_SECONDS = 1.0
+"""The idle timeout is put off at most this often, and so may come this much early."""
+
+_LONGEST_TARGET = 1024
+
+
+def can_tell() -> bool:
+    """Whether this Twisted says where its parser stands."""
+    channel = cast(Any, HTTPChannel())  # type: ignore[no-untyped-call]
+    return (
+        getattr(channel, "_HTTPChannel__first_line", None) == 1
+        and getattr(channel, "_buffer", None) == b""
+        and getattr(channel, "_dataBuffer", None) == []
+        and channel.requests == []
+        and bool(channel.persistent)
+    )
+
+
+class HotChannel(Channel):
+    """One client's connection. ``hot`` is set on a subclass that the site makes channels of."""
+
+    hot: HotResponses
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._is_sending = False
+        self._later = b""
+        self._reset_at = 0.0
+
+    def dataReceived(self, data: bytes) -> None:
+        """Answer, or have the parser read."""
+        if self._is_sending:
+            self._later += data
+            cast(Any, self.transport).pauseProducing()
+        elif self._stands_at_request() and self._answered(data):
+            self._head_due_at = None
+            self._has_sent = False
+        else:
+            super().dataReceived(data)
+
+    def _stands_at_request(self) -> bool:
+        return not (
+            self.requests
+            or self._buffer
+            or self._dataBuffer
+            or self._HTTPChannel__first_line != 1  # type: ignore[attr-defined]
+            or not self.persistent
+            or self.is_refused
+        )
+
+    def _answered(self, data: bytes) -> bool:
+        """Whether this is a plain request for something that is ready, which then was answered."""
+        begin = 4 if data[:4] == b"GET " else 5 if data[:5] == b"HEAD " else 0
+        end = data.find(b" ", begin, _LONGEST_TARGET)
+        target = data[begin:end]
+        if not begin or target not in self.hot.by_target:
+            return False
+        plain = self.hot.requests.read(data[end:])
+        response = self.hot.find(target, plain.accepts) if plain is not None else None
+        if plain is None or response is None:
+            return False
+        if plain.if_none_match is not None:
+            if plain.if_none_match != response.etag:
+                return False
+            self._say(response.not_modified)
+        elif begin == 5:
+            self._say(response.head)
+        elif response.whole is not None:
+            self._say(response.whole)
+        else:
+            return self._sends_file(response)
+        return True
+
+    def _say(self, content: bytes) -> None:
+        """Send this, and put off the idle timeout."""
+        self.writes += 1
+        self.transport.write(content)  # type: ignore[union-attr]
+        now = self.hot.now()
+        if not 0 <= now - self._reset_at < RESET_SECONDS:
+            self._reset_at = now
+            self.resetTimeout()  # type: ignore[no-untyped-call]
+
+    def _sends_file(self, response: HotResponse) -> bool:
+        """Send head and file; False where this connection sends none, or the file is gone."""
+        transport = self.transport
+        file = response.opened() if isinstance(transport, PromptServer) else None
+        if file is None or not isinstance(transport, PromptServer):
+            return False
+        sending = _Sending(self, response, file)
+        self.writes += 1
+        transport.send_file(response.head, file.descriptor, 0, response.length, sending.done)
+        if not sending.is_done:
+            self._wait_for(sending)
+        return True
+
+    def _wait_for(self, sending: _Sending) -> None:
+        """Read nothing, and call nobody idle, until the file is sent."""
+        self._is_sending = True
+        sending.idle_seconds = self.setTimeout(None)  # type: ignore[no-untyped-call]
+        cast(Any, self.transport).pauseProducing()
+
+    def sent(self, idle_seconds: float) -> None:
+        """The file that was waited for is sent: read the next request, part of which may be there."""
+        self._is_sending = False
+        self.setTimeout(idle_seconds)  # type: ignore[no-untyped-call]
+        later, self._later = self._later, b""
+        cast(Any, self.transport).resumeProducing()
+        if later:
+            self.dataReceived(later)
+
+
+class _Sending:
+    """A file on its way to one client; the entry is not evicted meanwhile."""
+
+    def __init__(self, channel: HotChannel, response: HotResponse, file: HeldFile) -> None:
+        self.is_done = False
+        self.idle_seconds: float | None = None
+        """How long the channel may be idle, once it waits for this."""
+        self._channel = channel
+        self._repeat = response.repeat
+        self._file = file
+        self._repeat.pin()
+
+    def done(self, error: Exception | None) -> None:
+        """All was sent, or the client is gone."""
+        self.is_done = True
+        self._repeat.unpin()
+        self._file.let_go()
+        if error is None and self.idle_seconds is not None:
+            self._channel.sent(self.idle_seconds)
+
+
+def channel_of(hot: HotResponses) -> type[HotChannel]:
+    """Channels that look into ``hot``."""
+    return type("HotChannel", (HotChannel,), {"hot": hot})
