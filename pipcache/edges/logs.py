@@ -101,6 +101,10 @@ class LoggedEvents:
             self._crowded_at = now
             self._log.warn("{limit} clients are connected, so others are sent away with a 503", limit=limit)
 
+    def access_log_failed(self, what: str) -> None:
+        """Lines of the access log are lost."""
+        self._log.warn("{what}", what=what)
+
     def crashed(self, doing: str) -> None:
         """A bug of ours."""
         self._log.failure("an error of pipcache while {doing}", doing=doing)

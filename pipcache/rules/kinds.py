@@ -179,6 +179,10 @@ def _choice(*names: str) -> Callable[[object], str]:
     return parse
 
 
+def _access_log(value: object) -> str:
+    return "off" if value is False else _choice("off", "combined", "json")(value)  # YAML reads a bare `off` so
+
+
 def _http_url(value: object) -> str:
     """The URL without a slash at its end: one spelling, to which paths can be appended."""
     if not isinstance(value, str) or not value.isascii() or re.search(r"[\s\\<>\"\x00-\x1f\x7f?#]", value):
@@ -270,6 +274,8 @@ _LEVELS: Final = ("debug", "info", "warn", "error")
 LEVEL: Final = Kind("a log level", ", ".join(_LEVELS), _choice(*_LEVELS))
 _SELECTIONS: Final = tuple(selection.value for selection in Selection)
 SELECTION: Final = Kind("a way to select upstreams", ", ".join(_SELECTIONS), _choice(*_SELECTIONS))
+ACCESS_LOG: Final = Kind("an access log", "off, combined, json", _access_log)
+LOG_FILE: Final = Kind("a file", "a path, or nothing for standard output", _place)
 NAME: Final = Kind("a name", "letters, digits, dots, underscores and hyphens", _matching(_TOKEN))
 INDEX_URL: Final = Kind("an index's address", "an http:// or https:// URL without query or fragment", _http_url)
 URL: Final = Kind(

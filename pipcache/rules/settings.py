@@ -175,9 +175,11 @@ class UpstreamSettings:
 
 @frozen
 class LogSettings:
-    """What is logged: messages of this level and above."""
+    """What is logged: messages of this level and above; and a line a request, to standard output or a file."""
 
     level: str = key(kinds.LEVEL, "info")
+    access: str = key(kinds.ACCESS_LOG, "combined")
+    access_file: str | None = key(kinds.LOG_FILE, None)
 
 
 @frozen

@@ -14,6 +14,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
 from pipcache import __version__
+from pipcache.edges.access_log import AccessLog
 from pipcache.edges.certificates import Certificates
 from pipcache.edges.client import ClientTimeouts, UpstreamClient
 from pipcache.edges.disk import DiskStore
@@ -111,6 +112,9 @@ def assemble(
     scrub = Scrub(store, catalog, reactor, events, settings.cache.scrub_interval_seconds)
     connections = ConnectionLimits(settings.server.max_connections, settings.server.stall_timeout_seconds)
     site = PipcacheSite(root, connections, reactor, events)
+    if settings.log.access != "off":
+        path = None if settings.log.access_file is None else Path(settings.log.access_file).expanduser()
+        site.access_log = AccessLog(settings.log.access, path, reactor, time.time, events.access_log_failed)
     if can_tell():
         site.protocol = channel_of(hot)  # type: ignore[assignment]
     return Program(pool, in_thread, store, holdings, janitor, scrub, upstreams, certificates, client, root, site, hot)

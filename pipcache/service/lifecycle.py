@@ -10,7 +10,9 @@ Stop. No new connections; transfers in progress get ``server.drain_timeout``; la
 from __future__ import annotations
 
 import os
-from threading import Thread
+import signal
+from threading import Thread, current_thread, main_thread
+from types import FrameType
 from typing import Any
 
 from attrs import evolve
@@ -150,9 +152,29 @@ class PipcacheService(Service):
             self._events.storage_failed(error)
         except ConfigError as error:
             raise SystemExit(f"pipcache: {error}") from None
+        self._open_access_log()
         self._begin_scan()
         self._sweeping.start(SWEEP_SECONDS, now=False)
         Deferred.fromCoroutine(self._find_upstreams())
+
+    def _open_access_log(self) -> None:
+        """Begin to write it, and open it anew at each SIGUSR1, where twistd may rotate its own log too."""
+        log = self._program.site.access_log
+        if log is None:
+            return
+        try:
+            log.open()
+        except ConfigError as error:
+            raise SystemExit(f"pipcache: {error}") from None
+        if current_thread() is main_thread():
+            before = signal.getsignal(signal.SIGUSR1)
+
+            def reopen(number: int, frame: FrameType | None) -> None:
+                self._reactor.callFromThread(log.reopen)
+                if callable(before):
+                    before(number, frame)
+
+            signal.signal(signal.SIGUSR1, reopen)
 
     def _others(self) -> tuple[Upstream, ...]:
         """The configured upstreams without those that are this server itself: they would ask us what we ask them."""
@@ -205,6 +227,8 @@ class PipcacheService(Service):
         program.scrub.stop()
         await self._drained()
         program.hot.clear()
+        if program.site.access_log is not None:
+            program.site.access_log.close()
         if self._scanning is not None:
             await self._scanning
             await program.holdings.note_uses()

@@ -46,6 +46,7 @@ class HotChannel(Channel):
         self._is_sending = False
         self._later = b""
         self._reset_at = 0.0
+        self._client = ""
 
     def dataReceived(self, data: bytes) -> None:
         """Answer, or have the parser read."""
@@ -82,13 +83,23 @@ class HotChannel(Channel):
         if plain.if_none_match is not None:
             if plain.if_none_match != response.etag:
                 return False
+            status, sent = 304, 0
             self._say(response.not_modified)
         elif begin == 5:
+            status, sent = 200, 0
             self._say(response.head)
-        elif response.whole is not None:
-            self._say(response.whole)
         else:
-            return self._sends_file(response)
+            status, sent = 200, response.length
+            if response.whole is not None:
+                self._say(response.whole)
+            elif not self._sends_file(response):
+                return False
+        log = self.site.access_log
+        if log is not None:
+            if not self._client:  # behind HAProxy it is known no earlier than the first request
+                self._client = getattr(cast(Any, self.transport).getPeer(), "host", "-")
+            method = "GET" if begin == 4 else "HEAD"
+            log.note(self._client, method, target, "HTTP/1.1", status, sent, plain.user_agent, "HIT")
         return True
 
     def _say(self, content: bytes) -> None:

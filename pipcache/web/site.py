@@ -16,6 +16,7 @@ from twisted.internet.protocol import Protocol
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request, Site
 
+from pipcache.edges.access_log import AccessLog
 from pipcache.engine.cache import Cache
 from pipcache.engine.interfaces import Clock, Events
 from pipcache.rules.errors import BadRequest
@@ -130,6 +131,7 @@ class PipcacheSite(Site):
         self.protocol = Channel  # type: ignore[assignment]
         self._reactor = reactor
         self._events = events
+        self.access_log: AccessLog | None = None
         self._channels: set[Channel] = set()
         self._empty: list[Deferred[None]] = []
         self._looking: IDelayedCall | None = None
@@ -200,4 +202,17 @@ class PipcacheSite(Site):
                 waiter.callback(None)
 
     def log(self, request: Request) -> None:  # type: ignore[override]
-        """Nothing: Twisted's line would carry query strings. What was fetched is told by ``Events``."""
+        """A request was answered: told to our own access log, as Twisted's line would carry query strings."""
+        if self.access_log is None:
+            return
+        status = request.responseHeaders.getRawHeaders(b"x-cache-status", [b""])[0]
+        self.access_log.note(
+            getattr(request.getClientAddress(), "host", "-"),
+            request.method.decode("latin-1"),
+            request.uri,
+            request.clientproto.decode("latin-1"),
+            request.code,
+            request.sentLength,
+            request.requestHeaders.getRawHeaders(b"user-agent", [b""])[0],
+            status.decode("latin-1"),
+        )

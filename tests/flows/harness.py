@@ -24,7 +24,7 @@ from pipcache.edges.logs import LoggedEvents, new_logger
 from pipcache.engine.upstreams import PATIENCE_SECONDS
 from pipcache.rules.key import CacheKey
 from pipcache.rules.routes import parse_target
-from pipcache.rules.settings import CacheSettings, Settings, Upstream, UpstreamSettings
+from pipcache.rules.settings import CacheSettings, LogSettings, Settings, Upstream, UpstreamSettings
 from pipcache.service.assemble import Program, assemble
 from pipcache.service.reach import Reach
 from pipcache.web.transport import make_prompt
@@ -190,6 +190,7 @@ class Flow:
         )
         settings = Settings(
             cache=CacheSettings(dir=str(self.folder), **{**memory, **cache}),
+            log=LogSettings(access="off"),
             upstream=UpstreamSettings(
                 primary=sites[0],
                 fallback=sites[1] if len(sites) > 1 else None,

@@ -130,6 +130,17 @@ def timeless(response: bytes) -> bytes:
     return _TIMES.sub(rb"\1*", response)
 
 
+class Lines:
+    """What the access log was told."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[Any, ...]] = []
+
+    def note(self, *line: Any) -> None:
+        """One request."""
+        self.lines.append(line)
+
+
 class Ways:
     """Which way each request went; ``is_short_open`` False sends all the long way."""
 
@@ -147,17 +158,21 @@ class Ways:
         monkeypatch.setattr(HotChannel, "_answered", watched)
 
     async def both(self, proxy: Proxy, *pieces: bytes) -> tuple[bytes, bytes, int]:
-        """What came the way that the program takes, what came the long way, and how many went the short one."""
-        answers = []
+        """What came the way that the program takes, what came the long way, and how many went the short one.
+
+        Both ways log the same, and leave connection and catalog alike.
+        """
+        answers, rest = [], []
         self.short = 0
         for self.is_short_open in (True, False):
+            log = proxy.program.site.access_log = Lines()  # type: ignore[assignment]
             talk = await Talk.to(proxy)
-            answers.append((timeless(await talk.say(*pieces)), talk.is_closed))
+            answers.append(timeless(await talk.say(*pieces)))
+            rest.append((talk.is_closed, log.lines, sorted(proxy.program.holdings.catalog._pins)))
             await talk.close()
         self.is_short_open = True
-        (mine, mine_closed), (theirs, theirs_closed) = answers
-        assert mine_closed == theirs_closed
-        return mine, theirs, self.short
+        assert rest[0] == rest[1]
+        return answers[0], answers[1], self.short
 
 
 async def make_ready(proxy: Proxy, pieces: Sequence[bytes]) -> None:

@@ -116,6 +116,8 @@ VALUES = {
     "upstream.selection": ("ROUND_ROBIN", lambda s: s.upstream.selection, "round_robin"),
     "upstream.timeout": ("2s", lambda s: s.upstream.timeout_seconds, 2.0),
     "upstream.large_file_timeout": ("1h", lambda s: s.upstream.large_file_timeout_seconds, 3600.0),
+    "log.access": ("JSON", lambda s: s.log.access, "json"),
+    "log.access_file": ("/var/log/a.log", lambda s: s.log.access_file, "/var/log/a.log"),
     "log.level": ("DEBUG", lambda s: s.log.level, "debug"),
 }
 for which in ("primary", "fallback"):
