@@ -125,40 +125,50 @@ class HotChannel(Channel):
         return True
 
     def _wait_for(self, sending: _Sending) -> None:
-        """Read nothing, and call nobody idle, until the file is sent."""
+        """Parse nothing until the file is sent."""
         self._is_sending = True
-        sending.idle_seconds = self.setTimeout(None)  # type: ignore[no-untyped-call]
-        cast(Any, self.transport).pauseProducing()
+        sending.wait()
 
-    def sent(self, idle_seconds: float) -> None:
+    def sent(self, error: Exception | None) -> None:
         """The file that was waited for is sent: read the next request, part of which may be there."""
         self._is_sending = False
-        self.setTimeout(idle_seconds)  # type: ignore[no-untyped-call]
         later, self._later = self._later, b""
-        cast(Any, self.transport).resumeProducing()
-        if later:
+        if error is None:
+            self.resetTimeout()  # type: ignore[no-untyped-call]
+        if later and error is None:
+            cast(Any, self.transport).resumeProducing()
             self.dataReceived(later)
+
+    def timeoutConnection(self) -> None:
+        """Nothing was asked for long; but who is being sent a file is not idle."""
+        if self._is_sending:
+            self.setTimeout(self.timeOut)  # type: ignore[no-untyped-call]
+        else:
+            super().timeoutConnection()  # type: ignore[no-untyped-call]
 
 
 class _Sending:
-    """A file on its way to one client; the entry is not evicted meanwhile."""
+    """A file on its way to one client; while that is waited for, the entry is not evicted."""
 
     def __init__(self, channel: HotChannel, response: HotResponse, file: HeldFile) -> None:
         self.is_done = False
-        self.idle_seconds: float | None = None
-        """How long the channel may be idle, once it waits for this."""
+        self._is_waited_for = False
         self._channel = channel
         self._repeat = response.repeat
         self._file = file
+
+    def wait(self) -> None:
+        """It takes longer than a moment."""
+        self._is_waited_for = True
         self._repeat.pin()
 
     def done(self, error: Exception | None) -> None:
         """All was sent, or the client is gone."""
         self.is_done = True
-        self._repeat.unpin()
         self._file.let_go()
-        if error is None and self.idle_seconds is not None:
-            self._channel.sent(self.idle_seconds)
+        if self._is_waited_for:
+            self._repeat.unpin()
+            self._channel.sent(error)
 
 
 def channel_of(hot: HotResponses) -> type[HotChannel]:

@@ -39,6 +39,7 @@ AHEAD_BYTES = 1 << 21
 """What a thread reads ahead of a file that is not in memory."""
 
 _COPY_BYTES = 1 << 17
+_PROBED = [bytearray(1)]
 _NO_SENDFILE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 _MORE = getattr(socket, "MSG_MORE", 0)
 _WITHOUT_WAITING = getattr(os, "RWF_NOWAIT", 0)
@@ -227,7 +228,7 @@ class PromptServer(tcp.Server):
         stop = min(file.stop, file.position + CALL_BYTES)
         if not _WITHOUT_WAITING or stop <= file.held_until:
             return True
-        return all(_is_in_memory(file.descriptor, offset) for offset in (file.position, stop - 1))
+        return _is_in_memory(file.descriptor, file.position, stop - 1)
 
     def _read_ahead(self, file: _File) -> None:
         """Have the next part of the file read in a thread; the reactor does not watch this client meanwhile."""
@@ -287,10 +288,11 @@ def make_prompt(port: object, in_thread: InThread) -> bool:
     return True
 
 
-def _is_in_memory(descriptor: int, offset: int) -> bool:
-    """Whether the system has this byte of a file in memory; also where it cannot say."""
+def _is_in_memory(descriptor: int, first: int, last: int) -> bool:
+    """Whether the system has the bytes at both ends of a piece in memory; also where it cannot say."""
     try:
-        os.preadv(descriptor, [bytearray(1)], offset, _WITHOUT_WAITING)
+        os.preadv(descriptor, _PROBED, first, _WITHOUT_WAITING)
+        os.preadv(descriptor, _PROBED, last, _WITHOUT_WAITING)
     except BlockingIOError:
         return False
     except OSError:
