@@ -104,8 +104,8 @@ class HeldFile:
 class HotResponse:
     """One response: good from ``since`` until before ``until``, by the wall clock; then it is to be renewed.
 
-    ``whole`` is head and body, None where the body is in a file; ``head`` the head alone; ``not_modified`` the answer to
-    who has it already. ``file`` is None where it is to be opened.
+    ``whole`` is head and body, None where the body is in a file; ``head`` the head alone. ``file`` is None where it is to be
+    opened.
     """
 
     def __init__(self, repeat: Repeat, seen: object, names: set[tuple[bytes, Accepts | None]]) -> None:
@@ -116,11 +116,19 @@ class HotResponse:
         self.looked_at = 0.0
         self.etag = b""
         self.head = b""
-        self.not_modified = b""
         self.whole: bytes | None = None
         self.file: HeldFile | None = None
         self._seen = seen
         self._head_until = 0.0
+        self._not_modified = b""
+
+    @property
+    def not_modified(self) -> bytes:
+        """The answer, good for now, to who has it already."""
+        if not self._not_modified:
+            shape = self.repeat.shape(fields=(("if-none-match", self.etag.decode("latin-1")),))
+            self._not_modified = written_head(shape.status, shape.fields, self.since)
+        return self._not_modified
 
     def renew(self, now: float) -> bool:
         """Make it good for now; False where it is good no more."""
@@ -163,8 +171,7 @@ class HotResponse:
         if body is not None:
             self.whole = self.head + body
         self.etag = (get(shape.fields, "etag") or "").encode("latin-1")
-        kept = self.repeat.shape(fields=(("if-none-match", get(shape.fields, "etag") or ""),))
-        self.not_modified = written_head(kept.status, kept.fields, now)
+        self._not_modified = b""
         stored = self.repeat.stored
         age_turns = stored.cached_at + floor(now - stored.cached_at) + 1
         rest_turns = stored.expires_at - floor(stored.expires_at - now)

@@ -7,6 +7,7 @@ end it can have: an outcome, one of our errors, a bug, a client that left meanwh
 from __future__ import annotations
 
 from collections.abc import Coroutine
+from functools import lru_cache
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
@@ -124,23 +125,22 @@ def set_head(request: Request, status: int, fields: Fields) -> None:
     headers.removeHeader(b"content-type")
     request.defaultContentType = None  # type: ignore[assignment]  # what upstream did not say we do not make up
     headers.setRawHeaders(b"server", [SERVER.encode()])
-    _add(headers, fields)
+    for name, value in fields:
+        headers.addRawHeader(name.encode("latin-1"), value.encode("latin-1"))
 
 
 def written_head(status: int, fields: Fields, now: float) -> bytes:
     """A head as it is sent where no ``Request`` sends it; equal to what ``set_head`` and Twisted come to."""
-    headers = Headers()
-    headers.setRawHeaders(b"server", [SERVER.encode()])
-    headers.setRawHeaders(b"date", [datetimeToString(now)])
-    _add(headers, fields)
-    lines = [b"HTTP/1.1 %d %s\r\n" % (status, RESPONSES[status])]
-    lines += [b"%s: %s\r\n" % (name, value) for name, values in headers.getAllRawHeaders() for value in values]
-    return b"".join((*lines, b"\r\n"))
+    ours = (_line("server", SERVER), b"Date: %s\r\n" % datetimeToString(now))
+    lines = [_line(name, value) for name, value in fields]
+    return b"".join((b"HTTP/1.1 %d %s\r\n" % (status, RESPONSES[status]), *ours, *lines, b"\r\n"))
 
 
-def _add(headers: Headers, fields: Fields) -> None:
-    for name, value in fields:
-        headers.addRawHeader(name.encode("latin-1"), value.encode("latin-1"))
+@lru_cache(maxsize=4096)
+def _line(name: str, value: str) -> bytes:
+    """One field as Twisted sends it; nearly all are the same from one head to the next."""
+    headers = Headers({name.encode("latin-1"): [value.encode("latin-1")]})
+    return b"".join(b"%s: %s\r\n" % (each, values[0]) for each, values in headers.getAllRawHeaders())
 
 
 class RequestSink:
