@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
 
 from pipcache.engine import pages
 from pipcache.rules.key import CacheKey
@@ -166,3 +168,42 @@ async def test_a_client_that_leaves_a_file_gives_all_of_it_back(ready: Proxy) ->
     client.vanish()
     await eventually(lambda: channel not in ready.program.site._channels)
     await eventually(lambda: not catalog.is_pinned(CacheKey.of(parse_target(HUGE.encode())).digest))
+
+
+@bounded
+async def test_who_takes_nothing_of_a_file_is_dropped(ready: Proxy) -> None:
+    """Who takes some of it is not, though nothing but its pieces says so."""
+    (client, answer), channel = await _slow(ready)
+    site = ready.program.site
+    site._looking.cancel()  # type: ignore[union-attr]  # the test looks itself
+    now, stall_seconds = site.seconds(), site.limits.stall_seconds
+    for turn in range(3):
+        channel.look(now + turn * (stall_seconds + 1))
+        before = channel.transport.moves
+        client.resume()
+        while channel.transport.moves == before:
+            await deferLater(reactor, 0, lambda: None)  # no longer, or all of it would go
+        client.pause()
+        assert not answer.is_whole
+    channel.look(now + 3 * (stall_seconds + 1))
+    assert channel in site._channels
+    channel.look(now + 5 * (stall_seconds + 1))
+    await eventually(lambda: channel not in site._channels)
+    client.resume()
+    await answer.ended()
+    assert not answer.is_whole
+
+
+@bounded
+async def test_a_head_has_its_time_after_an_answer_the_short_way(ready: Proxy, ways: Ways) -> None:
+    """None while nothing is sent; its own from its first byte on."""
+    talk = await Talk.to(ready)
+    await talk.say(request(SMALL))
+    assert ways.short == 1
+    later = ready.program.site.seconds() + 2 * ready.program.site.limits.head_seconds
+    talk.channel.look(later)
+    await talk.say(b"GET /")
+    assert not talk.is_closed
+    talk.channel.look(later)
+    assert (await talk.say()).startswith(b"HTTP/1.1 408 ")
+    await talk.close()
