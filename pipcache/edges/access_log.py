@@ -26,6 +26,8 @@ MAX_HELD = 20_000
 
 MAX_TARGET = 1024
 MAX_AGENT = 200
+MAX_WORD = 20
+"""Of a method or a version; the usual ones are shorter."""
 
 _PIPE_BYTES = 4096
 """POSIX: a pipe that is ready takes so many without waiting."""
@@ -174,22 +176,29 @@ def _written(descriptor: int, data: bytes) -> bytes:
     return rest if len(rest) <= MAX_HELD * _PIPE_BYTES // 16 else b""
 
 
-@lru_cache(maxsize=4096)
-def _shown(text: bytes, most: int) -> str:
+def _path(target: bytes) -> bytes:
+    """A target without its query, nor what may be credentials before a host."""
+    path = target.partition(b"?")[0]
+    return (path if path[:1] == b"/" else path.rpartition(b"@")[2])[:MAX_TARGET]
+
+
+def _shown(text: bytes) -> str:
     """Text from a client, on one line and within its quotes."""
-    cut = text[:most].decode("latin-1")
-    return "".join(c if " " <= c <= "~" and c not in '"\\' else f"\\x{ord(c):02x}" for c in cut)
+    return "".join(c if " " <= c <= "~" and c not in '"\\' else f"\\x{ord(c):02x}" for c in text.decode("latin-1"))
 
 
-def _path(target: bytes) -> str:
-    return _shown(target.partition(b"?")[0], MAX_TARGET)
+@lru_cache(maxsize=4096)
+def _said(method: str, path: bytes, version: str, status: int, sent: int, agent: bytes, cache: str) -> str:
+    """What does not change from one line to the next, where the same is asked again and answered alike."""
+    asked = _shown(b" ".join((method.encode("latin-1"), path, version.encode("latin-1"))))
+    return f'"{asked}" {status} {sent} "-" "{_shown(agent) or "-"}" {cache or "-"}\n'
 
 
 def _as_combined(
     client: str, moment: str, method: str, target: bytes, version: str, status: int, sent: int, agent: bytes, cache: str
 ) -> str:
-    said = f'"{method} {_path(target)} {version}" {status} {sent} "-" "{_shown(agent, MAX_AGENT) or "-"}"'
-    return f"{client} - - [{moment}] {said} {cache or '-'}\n"
+    said = _said(method[:MAX_WORD], _path(target), version[:MAX_WORD], status, sent, agent[:MAX_AGENT], cache)
+    return f"{client} - - [{moment}] {said}"
 
 
 def _as_json(
@@ -198,12 +207,12 @@ def _as_json(
     line = {
         "time": moment,
         "client": client,
-        "method": method,
-        "path": _path(target),
-        "version": version,
+        "method": method[:MAX_WORD],
+        "path": _shown(_path(target)),
+        "version": version[:MAX_WORD],
         "status": status,
         "bytes": sent,
-        "user_agent": _shown(agent, MAX_AGENT),
+        "user_agent": _shown(agent[:MAX_AGENT]),
         "cache": cache or None,
     }
     return json.dumps(line) + "\n"

@@ -89,6 +89,18 @@ def test_a_line_is_one_line_without_secrets(tmp_path: Path, form: str) -> None:
     assert len(line) < 1000
 
 
+@pytest.mark.parametrize("form", ["combined", "json"])
+def test_nothing_of_a_request_line_can_end_its_field(tmp_path: Path, form: str) -> None:
+    """A method and a version are a client's words too; and the target of a proxy may carry a password."""
+    told = Told(tmp_path / "access.log", form)
+    told.log.note("-", 'G"\x1b', b"http://user:hidden@h/p", 'X"\x07' + "x" * 5000, 501, 0, b"", "")
+    told.log.close()
+    (line,) = told.lines
+    assert line.isprintable()
+    assert ('G"' in line, 'X"' in line, "hidden" in line) == (False, False, False)
+    assert len(line) < 300
+
+
 def test_lines_are_written_together(told: Told) -> None:
     """A while after the first; an idle log has no timer."""
     assert not told.clock.getDelayedCalls()
