@@ -39,8 +39,9 @@ from pipcache.web.transport import make_prompt
 
 SWEEP_SECONDS = 30.0
 SCAN_SECONDS = 3600.0
-PIP_SECONDS = 3.0
-"""A pip that has not answered by then is asked on, while the other upstreams serve."""
+PIP_SECONDS = 8.0
+"""A pip that has not answered by then is asked on, while the other upstreams serve. Until then requests wait, as where those
+cannot be reached pip's index is the one that can; installers wait for 15 s and more."""
 
 BACKLOG = 1024
 
