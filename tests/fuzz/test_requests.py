@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 
 from pipcache.rules.errors import BadRequest
 from pipcache.rules.routes import parse_target
+from pipcache.web.hot import HotResponses
 from pipcache.web.site import ConnectionLimits, PipcacheSite, Root
 from tests.fakes.cache import Cached, page, promised
 
@@ -126,7 +127,8 @@ class Counting(Root):
     """The root, which notes the methods of what it was asked."""
 
     def __init__(self, cached: Cached) -> None:
-        super().__init__(cached.cache, cached.clock, cached.events, lambda: {"status": "healthy"}, NAME)
+        hot = HotResponses(0, cached.now)  # the short way has a test of its own that compares it with this one
+        super().__init__(cached.cache, hot, cached.clock, cached.events, lambda: {"status": "healthy"}, NAME)
         self.methods: list[bytes] = []
 
     def getChild(self, path: bytes, request: Any) -> Any:
