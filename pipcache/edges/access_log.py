@@ -1,6 +1,7 @@
 """The access log: a line for each request that was answered, as operators' tools read it.
 
-Lines are collected and written together, ``FLUSH_SECONDS`` after the first; all of one batch carry the time of its first.
+Lines are collected and written together, ``FLUSH_SECONDS`` after the first or when there are ``BATCH_LINES``; all of one
+batch carry the time of its first.
 The log is never in a client's way: it is written without waiting, a pipe whose reader has stopped or a disk that is full
 costs lines, not answers, and what is held back is bounded. A line has neither query nor credentials: the target is cut at
 its first ``?``.
@@ -14,15 +15,16 @@ import select
 import stat
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
 from pipcache.rules.errors import ConfigError
 
 FLUSH_SECONDS = 0.2
-MAX_HELD = 20_000
-"""Lines that wait to be written; what comes beyond that is dropped, and counted."""
+BATCH_LINES = 1000
+
+MAX_LEFT_BYTES = 1 << 22
+"""Of lines that a pipe did not take; where there are more, the next batch is dropped, and counted."""
 
 MAX_TARGET = 1024
 MAX_AGENT = 200
@@ -33,6 +35,7 @@ _PIPE_BYTES = 4096
 """POSIX: a pipe that is ready takes so many without waiting."""
 
 _STDOUT = 1
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 class Clock(Protocol):
@@ -58,8 +61,8 @@ class AccessLog:
         self, form: str, path: Path | None, clock: Clock, now: Callable[[], float], trouble: Callable[[str], None]
     ) -> None:
         self.lost = 0
-        self._line = _as_json if form == "json" else _as_combined
-        self._stamp = _json_time if form == "json" else _combined_time
+        self._begin, self._said = (_begin_json, _said_json) if form == "json" else (_begin_combined, _said_combined)
+        self._begins: dict[str, str] = {}
         self._path = path
         self._clock = clock
         self._now = now
@@ -67,7 +70,7 @@ class AccessLog:
         self._descriptor: int | None = None
         self._lines: list[str] = []
         self._left = b""
-        self._moment = ""
+        self._epoch = 0.0
         self._due: Any = None
         self._is_in_trouble = False
 
@@ -100,25 +103,40 @@ class AccessLog:
             agent: the client's User-Agent; empty where it said none.
             cache: X-Cache-Status; empty where the cache had nothing to do with it.
         """
-        lines = self._lines
+        self.repeat(client, self.said(method, target, version, status, sent, agent, cache))
+
+    def said(self, method: str, target: bytes, version: str, status: int, sent: int, agent: bytes, cache: str) -> str:
+        """What a line says beyond who asked and when; for ``repeat``, where the same is often asked and answered alike."""
+        return self._said(method, target, version, status, sent, agent, cache)
+
+    def repeat(self, client: str, said: str) -> None:
+        """A request was answered, of which the line says this."""
         if self._descriptor is None:
             return
+        lines = self._lines
         if not lines:
-            self._moment = self._stamp(self._now())
+            self._epoch = self._now()
+            self._begins.clear()
             if self._due is None:
                 self._due = self._clock.callLater(FLUSH_SECONDS, self._flush_due)
-        elif len(lines) >= MAX_HELD:
-            self.lost += 1
-            return
-        lines.append(self._line(client, self._moment, method, target, version, status, sent, agent, cache))
+        begin = self._begins.get(client)
+        if begin is None:
+            begin = self._begins[client] = self._begin(client, self._epoch)
+        lines.append(begin + said)
+        if len(lines) >= BATCH_LINES:
+            self.flush()
 
     def flush(self) -> None:
         """Write what there is, as far as that can be done without waiting."""
         if self._descriptor is None:
             return
-        data = self._left + "".join(self._lines).encode()
+        if len(self._left) < MAX_LEFT_BYTES:
+            self._left += "".join(self._lines).encode()
+        else:
+            self.lost += len(self._lines)
+            self._lines.clear()
         try:
-            self._left = _written(self._descriptor, data)
+            self._left = _written(self._descriptor, self._left)
         except OSError as error:
             self._left = b""
             self.lost += len(self._lines)
@@ -165,15 +183,14 @@ def _open(path: Path) -> int:
 
 
 def _written(descriptor: int, data: bytes) -> bytes:
-    """Write without waiting; returns what was not taken, bounded."""
+    """Write without waiting; returns what was not taken."""
     piece = len(data) if stat.S_ISREG(os.fstat(descriptor).st_mode) else _PIPE_BYTES
     ready = select.poll()
     ready.register(descriptor, select.POLLOUT)
     position = 0
     while position < len(data) and ready.poll(0):
         position += os.write(descriptor, data[position : position + piece])
-    rest = data[position:]
-    return rest if len(rest) <= MAX_HELD * _PIPE_BYTES // 16 else b""
+    return data[position:]
 
 
 def _path(target: bytes) -> bytes:
@@ -187,26 +204,24 @@ def _shown(text: bytes) -> str:
     return "".join(c if " " <= c <= "~" and c not in '"\\' else f"\\x{ord(c):02x}" for c in text.decode("latin-1"))
 
 
-@lru_cache(maxsize=4096)
-def _said(method: str, path: bytes, version: str, status: int, sent: int, agent: bytes, cache: str) -> str:
-    """What does not change from one line to the next, where the same is asked again and answered alike."""
-    asked = _shown(b" ".join((method.encode("latin-1"), path, version.encode("latin-1"))))
-    return f'"{asked}" {status} {sent} "-" "{_shown(agent) or "-"}" {cache or "-"}\n'
+def _begin_combined(client: str, epoch: float) -> str:
+    at = datetime.fromtimestamp(epoch, UTC)
+    return f"{client} - - [{at.day:02d}/{_MONTHS[at.month - 1]}/{at.year}:{at:%H:%M:%S} +0000] "
 
 
-def _as_combined(
-    client: str, moment: str, method: str, target: bytes, version: str, status: int, sent: int, agent: bytes, cache: str
-) -> str:
-    said = _said(method[:MAX_WORD], _path(target), version[:MAX_WORD], status, sent, agent[:MAX_AGENT], cache)
-    return f"{client} - - [{moment}] {said}"
+def _said_combined(method: str, target: bytes, version: str, status: int, sent: int, agent: bytes, cache: str) -> str:
+    words = (method[:MAX_WORD].encode("latin-1"), _path(target), version[:MAX_WORD].encode("latin-1"))
+    agent_shown = _shown(agent[:MAX_AGENT]) or "-"
+    return f'"{_shown(b" ".join(words))}" {status} {sent} "-" "{agent_shown}" {cache or "-"}\n'
 
 
-def _as_json(
-    client: str, moment: str, method: str, target: bytes, version: str, status: int, sent: int, agent: bytes, cache: str
-) -> str:
-    line = {
-        "time": moment,
-        "client": client,
+def _begin_json(client: str, epoch: float) -> str:
+    moment = datetime.fromtimestamp(epoch, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return json.dumps({"time": moment, "client": client})[:-1]
+
+
+def _said_json(method: str, target: bytes, version: str, status: int, sent: int, agent: bytes, cache: str) -> str:
+    said = {
         "method": method[:MAX_WORD],
         "path": _shown(_path(target)),
         "version": version[:MAX_WORD],
@@ -215,16 +230,4 @@ def _as_json(
         "user_agent": _shown(agent[:MAX_AGENT]),
         "cache": cache or None,
     }
-    return json.dumps(line) + "\n"
-
-
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-
-
-def _combined_time(epoch: float) -> str:
-    at = datetime.fromtimestamp(epoch, UTC)
-    return f"{at.day:02d}/{_MONTHS[at.month - 1]}/{at.year}:{at:%H:%M:%S} +0000"
-
-
-def _json_time(epoch: float) -> str:
-    return datetime.fromtimestamp(epoch, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return f", {json.dumps(said)[1:]}\n"

@@ -19,7 +19,7 @@ from threading import Lock
 from typing import Protocol, TypeVar
 
 from pipcache.edges.body import GrowingBody, StoredBody
-from pipcache.edges.entries import Entries
+from pipcache.edges.entries import Entries, SeenFiles
 from pipcache.edges.files import Files, storage_error
 from pipcache.edges.parts import Parts
 from pipcache.edges.privacy import close_to_others
@@ -127,11 +127,8 @@ class DiskStore:
         """A page's rendering, or None where it is missing or somebody touched it."""
         return self._entries.open_variant(key, variant)
 
-    def seen(self, digest: str, name: str) -> object | None:
-        """Which files the meta of the key with this digest, and the file of this name beside it, are now.
-
-        Equal as long as nobody touched either; None where one is missing. Two system calls.
-        """
+    def seen(self, digest: str, name: str) -> SeenFiles | None:
+        """The meta of the key with this digest, and the file of this name beside it; None where one is missing."""
         return self._entries.seen(digest, name)
 
     def touch(self, digest: str, at: float) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from attrs import frozen
+
 from pipcache.edges.body import StoredBody
 from pipcache.edges.files import Files
 from pipcache.rules.key import CacheKey
@@ -98,11 +100,12 @@ class Entries:
             return False
         return True
 
-    def seen(self, digest: str, name: str) -> object | None:
-        """Which files the meta of the key with this digest, and the file of this name beside it, are now."""
+    def seen(self, digest: str, name: str) -> SeenFiles | None:
+        """The meta of the key with this digest, and the file of this name beside it, as they are now."""
         folder = f"{self._folders}{digest[:3]}/"
+        meta, other = f"{folder}{digest[3:]}.meta", folder + name
         try:
-            return self._files.identity(f"{folder}{digest[3:]}.meta"), self._files.identity(folder + name)
+            return SeenFiles(self._files, meta, other, self._files.identity(meta), self._files.identity(other))
         except OSError:
             return None
 
@@ -130,3 +133,22 @@ class Entries:
 def as_seen(status: os.stat_result) -> Verified:
     """What is noted of a file whose bytes are known to be right."""
     return Verified(status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@frozen
+class SeenFiles:
+    """Two files, and what stood for their names when they were looked at."""
+
+    _files: Files
+    _meta: str
+    _other: str
+    _meta_was: object
+    _other_was: object
+
+    def is_current(self) -> bool:
+        """Whether they are still there, and nobody touched either. Two system calls."""
+        identity = self._files.identity
+        try:
+            return identity(self._meta) == self._meta_was and identity(self._other) == self._other_was
+        except OSError:
+            return False

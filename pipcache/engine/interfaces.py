@@ -128,6 +128,14 @@ class StoredBody(Protocol):
         """Give it back; harmless when done already."""
 
 
+class Seen(Protocol):
+    """Files of an entry as they were at one moment."""
+
+    def is_current(self) -> bool:
+        """Whether they are still there, and nobody touched them."""
+        ...
+
+
 class GrowingBody(Protocol):
     """Bytes being appended; see ``pipcache.edges.body``."""
 
@@ -224,8 +232,8 @@ class Store(Protocol):
         """A page's rendering."""
         ...
 
-    def seen(self, digest: str, name: str) -> object | None:
-        """Which files an entry's meta and another of its files are: equal as long as nobody touched either."""
+    def seen(self, digest: str, name: str) -> Seen | None:
+        """An entry's meta and another of its files, as they are now; None where one is missing."""
         ...
 
     def touch(self, digest: str, at: float) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from attrs import frozen
 
 from pipcache.engine.holdings import Holdings
-from pipcache.engine.interfaces import StoredBody
+from pipcache.engine.interfaces import Seen, StoredBody
 from pipcache.rules.fields import Fields
 from pipcache.rules.freshness import Freshness, decide
 from pipcache.rules.key import CacheKey
@@ -42,18 +42,11 @@ class Repeat:
     _variant: Variant | None = None
     _show: Callable[[Representation], Representation] = lambda known: known
 
-    def seen(self) -> object | None:
-        """Which files it is made of now, to be given to ``is_current``; None where that is not what was served."""
-        seen = self._look()  # before it is read: what replaces it later is another file
-        return seen if seen is not None and self._holdings.store.read(self.key) == self.stored else None
-
-    def is_current(self, seen: object) -> bool:
-        """Whether meta and body on disk are still those files, and nobody touched them."""
-        return self._look() == seen
-
-    def _look(self) -> object | None:
+    def seen(self) -> Seen | None:
+        """The files that it is made of, as they are now; None where that is not what was served."""
         name = self.stored.body if self._variant is None else self._variant.file
-        return self._holdings.store.seen(self.key.digest, name)
+        seen = self._holdings.store.seen(self.key.digest, name)  # before it is read: what replaces it is another file
+        return seen if seen is not None and self._holdings.store.read(self.key) == self.stored else None
 
     def is_fresh(self, now: float) -> bool:
         """Whether it may be served without asking anybody; epoch seconds."""

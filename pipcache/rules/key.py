@@ -6,6 +6,7 @@ clients send it, and its files are named by the SHA-256 of that text, the first 
 
 from __future__ import annotations
 
+from functools import cached_property
 from hashlib import sha256
 
 from attrs import frozen
@@ -36,7 +37,7 @@ class CacheKey:
         query = "" if route.query is None else f"?{route.query}"
         return cls(f"GET-{route.path}{query}")
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """The SHA-256 of the text, 64 lower-case hexadecimal digits."""
         return sha256(self.text.encode("utf-8")).hexdigest()

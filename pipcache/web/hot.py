@@ -18,17 +18,17 @@ from collections import OrderedDict
 from collections.abc import Callable
 from math import floor
 
-from pipcache.engine.interfaces import StoredBody
+from pipcache.engine.interfaces import Seen, StoredBody
 from pipcache.engine.repeats import Repeat
 from pipcache.rules.errors import StorageError
 from pipcache.rules.fields import get
-from pipcache.web.hot_requests import Accepts, PlainRequests
+from pipcache.web.hot_requests import Accepts
 from pipcache.web.rendering import written_head
 
 LOOK_SECONDS = 0.1
 REST_SECONDS = 10.0
-IN_MEMORY_BYTES = 1 << 15
-"""A larger body is sent from its file."""
+IN_MEMORY_BYTES = 1 << 17
+"""A larger body is sent from its file; up to here that costs more than to copy it."""
 
 MAX_RESPONSES = 16_384
 MAX_NAMES = 64
@@ -37,6 +37,9 @@ MAX_NAMES = 64
 MAX_FILES = 1024
 FILE_SHARE = 4
 """One in so many of the descriptors that this process may have."""
+
+Which = tuple[str, str, str]
+"""What tells a response from all others: the digest of its key, the ETag of what is stored, how that is shown."""
 
 
 class Room:
@@ -104,16 +107,20 @@ class HeldFile:
 class HotResponse:
     """One response: good from ``since`` until before ``until``, by the wall clock; then it is to be renewed.
 
+    A use is counted each time that the heads are written, about once a second.
+
     ``whole`` is head and body, None where the body is in a file; ``head`` the head alone. ``file`` is None where it is to be
-    opened.
+    opened. One that ``is_gone`` was forgotten.
     """
 
-    def __init__(self, repeat: Repeat, seen: object, names: set[tuple[bytes, Accepts | None]]) -> None:
+    def __init__(self, which: Which, repeat: Repeat, seen: Seen) -> None:
+        self.which = which
         self.repeat = repeat
         self.length = repeat.length
-        self.names = names
+        self.names: set[tuple[bytes, Accepts | None]] = set()
         self.since = self.until = 0.0
         self.looked_at = 0.0
+        self.is_gone = False
         self.etag = b""
         self.head = b""
         self.whole: bytes | None = None
@@ -133,16 +140,17 @@ class HotResponse:
     def renew(self, now: float) -> bool:
         """Make it good for now; False where it is good no more."""
         repeat = self.repeat
-        if not repeat.is_fresh(now):
+        is_due = not self.since <= now < self._head_until
+        if is_due and not repeat.is_fresh(now):
             return False
-        if not self.since <= now < self._head_until:
-            self._write_heads(now)
         if not 0 <= now - self.looked_at < LOOK_SECONDS:
-            if not repeat.is_current(self._seen):
+            if not self._seen.is_current():
                 return False
-            repeat.used()
             self.looked_at = now
-        self.until = min(self._head_until, self.looked_at + LOOK_SECONDS, repeat.stored.expires_at)
+        if is_due:
+            repeat.used()
+            self._write_heads(now)
+        self.until = min(self._head_until, self.looked_at + LOOK_SECONDS)
         return True
 
     def hold(self, body: bytes) -> None:
@@ -166,17 +174,17 @@ class HotResponse:
     def _write_heads(self, now: float) -> None:
         """Write all that depends on the time, which none of it does before ``_head_until``."""
         shape = self.repeat.shape()
-        body = self.whole[len(self.head) :] if self.whole is not None else None
+        body = memoryview(self.whole)[len(self.head) :] if self.whole is not None else None
         self.head = written_head(shape.status, shape.fields, now)
         if body is not None:
-            self.whole = self.head + body
+            self.whole = b"".join((self.head, body))
         self.etag = (get(shape.fields, "etag") or "").encode("latin-1")
         self._not_modified = b""
         stored = self.repeat.stored
         age_turns = stored.cached_at + floor(now - stored.cached_at) + 1
         rest_turns = stored.expires_at - floor(stored.expires_at - now)
         self.since = now
-        self._head_until = min(floor(now) + 1, age_turns, rest_turns)
+        self._head_until = min(floor(now) + 1, age_turns, rest_turns, stored.expires_at)
 
 
 class HotResponses:
@@ -189,12 +197,11 @@ class HotResponses:
 
     def __init__(self, memory_bytes: int, now: Callable[[], float]) -> None:
         self.now = now
-        self.requests = PlainRequests()
         self.by_target: dict[bytes, dict[Accepts | None, HotResponse]] = {}
         self.memory = Room(lambda: memory_bytes, HotResponse.let_go)
         self.files = Room(_file_limit, HotResponse.let_go)
-        self._responses: OrderedDict[tuple[str, str, str], HotResponse] = OrderedDict()
-        self._by_key: dict[str, set[tuple[str, str, str]]] = {}
+        self._responses: OrderedDict[Which, HotResponse] = OrderedDict()
+        self._by_key: dict[str, set[Which]] = {}
 
     def __len__(self) -> int:
         """How many there are."""
@@ -206,16 +213,20 @@ class HotResponses:
         if known is None:
             return None
         response = known.get(None) or known.get(accepts)
-        if response is None:
-            return None
+        return response if response is not None and self.is_good(response) else None
+
+    def is_good(self, response: HotResponse) -> bool:
+        """Whether a response that was found before may be given now; it is renewed for that where need be."""
         now = self.now()
         if response.since <= now < response.until:
-            return response
+            return True
+        if response.is_gone:
+            return False
         if not response.renew(now):
-            self._drop(_which(response.repeat))
-            return None
+            self._drop(response.which)
+            return False
         self._used(response)
-        return response
+        return True
 
     def enter(self, target: bytes, accepts: Accepts, repeat: Repeat) -> None:
         """Have the answer that was just given ready for whoever asks the same."""
@@ -240,11 +251,11 @@ class HotResponses:
         for which in tuple(self._responses):
             self._drop(which)
 
-    def _new(self, which: tuple[str, str, str], repeat: Repeat) -> HotResponse | None:
+    def _new(self, which: Which, repeat: Repeat) -> HotResponse | None:
         seen = repeat.seen()
         if seen is None:
             return None
-        response = HotResponse(repeat, seen, set())
+        response = HotResponse(which, repeat, seen)
         if not response.renew(self.now()):
             return None
         if len(self._responses) >= MAX_RESPONSES:
@@ -270,7 +281,7 @@ class HotResponses:
                 self.files.leave(response)
 
     def _used(self, response: HotResponse) -> None:
-        self._responses.move_to_end(_which(response.repeat))
+        self._responses.move_to_end(response.which)
         if response.whole is not None:
             self.memory.used(response)
         elif response.file is not None:
@@ -278,7 +289,7 @@ class HotResponses:
         else:
             self._give_room(response)
 
-    def _drop(self, which: tuple[str, str, str]) -> None:
+    def _drop(self, which: Which) -> None:
         response = self._responses.pop(which, None)
         if response is None:
             return
@@ -294,10 +305,12 @@ class HotResponses:
                     del self.by_target[target]
         self.memory.leave(response)
         self.files.leave(response)
+        response.is_gone = True
+        response.until = 0.0
         response.let_go()
 
 
-def _which(repeat: Repeat) -> tuple[str, str, str]:
+def _which(repeat: Repeat) -> Which:
     return (repeat.key.digest, repeat.stored.etag, repeat.shown_as)
 
 

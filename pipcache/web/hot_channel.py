@@ -16,12 +16,11 @@ from twisted.web.http import HTTPChannel
 
 from pipcache.web.channel import Channel
 from pipcache.web.hot import HeldFile, HotResponse, HotResponses
+from pipcache.web.hot_answers import HotAnswer, HotAnswers, Part
 from pipcache.web.transport import PromptServer
 
 RESET_SECONDS = 1.0
 """The idle timeout is put off at most this often, and so may come this much early."""
-
-_LONGEST_TARGET = 1024
 
 
 def can_tell() -> bool:
@@ -37,9 +36,9 @@ def can_tell() -> bool:
 
 
 class HotChannel(Channel):
-    """One client's connection. ``hot`` is set on a subclass that the site makes channels of."""
+    """One client's connection. ``answers`` is set on a subclass that the site makes channels of."""
 
-    hot: HotResponses
+    answers: HotAnswers
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,7 +52,9 @@ class HotChannel(Channel):
         if self._is_sending:
             self._later += data
             cast(Any, self.transport).pauseProducing()
-        elif self._stands_at_request() and self._answered(data):
+            return
+        answer = self.answers.to(data) if self._stands_at_request() else None
+        if answer is not None and self._gave(answer):
             self._head_due_at = None
             self._has_sent = False
         else:
@@ -69,44 +70,33 @@ class HotChannel(Channel):
             or self.is_refused
         )
 
-    def _answered(self, data: bytes) -> bool:
-        """Whether this is a plain request for something that is ready, which then was answered."""
-        begin = 4 if data[:4] == b"GET " else 5 if data[:5] == b"HEAD " else 0
-        end = data.find(b" ", begin, _LONGEST_TARGET)
-        target = data[begin:end]
-        if not begin or target not in self.hot.by_target:
-            return False
-        plain = self.hot.requests.read(data[end:])
-        response = self.hot.find(target, plain.accepts) if plain is not None else None
-        if plain is None or response is None:
-            return False
-        if plain.if_none_match is not None:
-            if plain.if_none_match != response.etag:
-                return False
-            status, sent = 304, 0
-            self._say(response.not_modified)
-        elif begin == 5:
-            status, sent = 200, 0
-            self._say(response.head)
-        else:
-            status, sent = 200, response.length
-            if response.whole is not None:
-                self._say(response.whole)
+    def _gave(self, answer: HotAnswer) -> bool:
+        """Whether this could be given, and was."""
+        response = answer.response
+        if answer.part is Part.WHOLE:
+            whole = response.whole
+            if whole is not None:
+                self._say(whole)
             elif not self._sends_file(response):
                 return False
+        else:
+            self._say(response.head if answer.part is Part.HEAD else response.not_modified)
         log = self.site.access_log
         if log is not None:
             if not self._client:  # behind HAProxy it is known no earlier than the first request
                 self._client = getattr(cast(Any, self.transport).getPeer(), "host", "-")
-            method = "GET" if begin == 4 else "HEAD"
-            log.note(self._client, method, target, "HTTP/1.1", status, sent, plain.user_agent, "HIT")
+            if not answer.line:
+                answer.line = log.said(
+                    answer.method, answer.target, "HTTP/1.1", answer.status, answer.sent, answer.agent, "HIT"
+                )
+            log.repeat(self._client, answer.line)
         return True
 
     def _say(self, content: bytes) -> None:
         """Send this, and put off the idle timeout."""
         self.writes += 1
         self.transport.write(content)  # type: ignore[union-attr]
-        now = self.hot.now()
+        now = self.answers.responses.now()
         if not 0 <= now - self._reset_at < RESET_SECONDS:
             self._reset_at = now
             self.resetTimeout()  # type: ignore[no-untyped-call]
@@ -173,4 +163,4 @@ class _Sending:
 
 def channel_of(hot: HotResponses) -> type[HotChannel]:
     """Channels that look into ``hot``."""
-    return type("HotChannel", (HotChannel,), {"hot": hot})
+    return type("HotChannel", (HotChannel,), {"answers": HotAnswers(hot)})

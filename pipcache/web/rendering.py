@@ -131,16 +131,27 @@ def set_head(request: Request, status: int, fields: Fields) -> None:
 
 def written_head(status: int, fields: Fields, now: float) -> bytes:
     """A head as it is sent where no ``Request`` sends it; equal to what ``set_head`` and Twisted come to."""
-    ours = (_line("server", SERVER), b"Date: %s\r\n" % datetimeToString(now))
+    ours = (_line("server", SERVER), _date_line(int(now)))
     lines = [_line(name, value) for name, value in fields]
     return b"".join((b"HTTP/1.1 %d %s\r\n" % (status, RESPONSES[status]), *ours, *lines, b"\r\n"))
 
 
-@lru_cache(maxsize=4096)
 def _line(name: str, value: str) -> bytes:
-    """One field as Twisted sends it; nearly all are the same from one head to the next."""
-    headers = Headers({name.encode("latin-1"): [value.encode("latin-1")]})
-    return b"".join(b"%s: %s\r\n" % (each, values[0]) for each, values in headers.getAllRawHeaders())
+    """One field as Twisted sends it: on one line."""
+    return b"%s: %s\r\n" % (_shown_name(name), b" ".join(value.encode("latin-1").splitlines()))
+
+
+@lru_cache(maxsize=256)
+def _shown_name(name: str) -> bytes:
+    """A field's name as Twisted writes it."""
+    [(shown, _)] = Headers({name.encode("latin-1"): [b""]}).getAllRawHeaders()
+    return bytes(shown)
+
+
+@lru_cache(maxsize=2)
+def _date_line(second: int) -> bytes:
+    """The time of an answer; epoch seconds."""
+    return b"Date: %s\r\n" % datetimeToString(second)
 
 
 class RequestSink:

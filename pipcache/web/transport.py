@@ -25,12 +25,13 @@ from functools import partial
 from typing import Any
 
 from attrs import define
-from twisted.internet import tcp
+from twisted.internet import main, tcp
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 
 from pipcache.engine.interfaces import InThread
+from pipcache.web.crowd import Crowd, new_crowd
 
 CALL_BYTES = 1 << 19
 """What one client gets in one turn of the reactor."""
@@ -69,24 +70,54 @@ class PromptServer(tcp.Server):
     or while a file is on its way, does the reactor watch for room.
     """
 
-    def __init__(self, in_thread: InThread, *accepted: Any) -> None:
+    def __init__(self, in_thread: InThread, crowd: Crowd | None, *accepted: Any) -> None:
         self.moves = 0
         """Grows with every piece of a file that the client took."""
         self._in_thread = in_thread
+        self._crowd = crowd
         self._holds = False
         self._file: _File | None = None
         self._behind: list[bytes] = []
         self._closes_behind = False
         super().__init__(*accepted)
 
-    # -- bytes -------------------------------------------------------------------------------------------------------
+    # -- bytes that come ---------------------------------------------------------------------------------------------
+
+    def startReading(self) -> None:
+        """Wait for bytes."""
+        if self._crowd is None:
+            super().startReading()
+        else:
+            self._crowd.add(self)
+
+    def stopReading(self) -> None:
+        """Wait for bytes no more."""
+        if self._crowd is None:
+            super().stopReading()
+        else:
+            self._crowd.remove(self)
+
+    def doRead(self) -> Any:  # type: ignore[override]  # one of its bases would take any arguments
+        """There are bytes, or the client is gone."""
+        try:
+            data = self.socket.recv(self.bufferSize)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return main.CONNECTION_LOST
+        if not data:
+            return main.CONNECTION_DONE
+        self.protocol.dataReceived(data)
+        return None
+
+    # -- bytes that go -----------------------------------------------------------------------------------------------
 
     def write(self, data: bytes) -> None:
         """Send these bytes, now as far as there is room."""
         if self._file is not None:
             self._behind.append(data)
             return
-        if self._may_send() and data:
+        if data and self._may_send():
             try:
                 sent = self.socket.send(data)
             except OSError:  # no room, or no client: which of them is for Twisted to find out
@@ -284,7 +315,7 @@ def make_prompt(port: object, in_thread: InThread) -> bool:
     """
     if not isinstance(port, tcp.Port) or port.transport is not tcp.Server:
         return False
-    port.transport = partial(PromptServer, in_thread)  # type: ignore[assignment]
+    port.transport = partial(PromptServer, in_thread, new_crowd(port.reactor))  # type: ignore[assignment]
     return True
 
 

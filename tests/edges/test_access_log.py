@@ -13,7 +13,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from pipcache.edges import access_log
-from pipcache.edges.access_log import FLUSH_SECONDS, AccessLog
+from pipcache.edges.access_log import BATCH_LINES, FLUSH_SECONDS, AccessLog
 from pipcache.rules.errors import ConfigError
 
 AT = 1_751_364_000.25
@@ -112,6 +112,15 @@ def test_lines_are_written_together(told: Told) -> None:
     assert not told.clock.getDelayedCalls()
 
 
+def test_many_lines_are_not_waited_with(told: Told) -> None:
+    """They are written as soon as there is a batch of them, and what comes behind is a batch of its own."""
+    for _ in range(BATCH_LINES + 1):
+        told.note()
+    assert len(told.lines) == BATCH_LINES
+    told.clock.advance(FLUSH_SECONDS)
+    assert len(told.lines) == BATCH_LINES + 1
+
+
 def test_the_last_lines_are_written_at_the_end(told: Told) -> None:
     """And nothing is left behind."""
     told.note()
@@ -172,14 +181,11 @@ def _full(*_: Any) -> int:
 
 def test_a_pipe_that_nobody_reads_blocks_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it does not take is held within bounds, and written in whole lines when somebody reads again."""
-    monkeypatch.setattr(access_log, "MAX_HELD", 2000)
+    monkeypatch.setattr(access_log, "MAX_LEFT_BYTES", 100_000)
     told, reader = _piped(tmp_path)
-    for _ in range(2000):
+    for _ in range(10 * BATCH_LINES):
         told.note()
-    told.log.flush()
-    for _ in range(2100):
-        told.note()
-    assert told.log.lost == 100
+    assert 0 < told.log.lost < 10 * BATCH_LINES
     received = b""
     while data := _read(reader):
         received += data
@@ -187,7 +193,7 @@ def test_a_pipe_that_nobody_reads_blocks_nobody(tmp_path: Path, monkeypatch: pyt
     told.log.close()
     os.close(reader)
     assert set(received.decode().splitlines()) == {received.decode().splitlines()[0]}
-    assert received.count(b"\n") == 4000
+    assert received.count(b"\n") == 10 * BATCH_LINES - told.log.lost
 
 
 def _piped(tmp_path: Path) -> tuple[Told, int]:

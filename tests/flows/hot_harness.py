@@ -19,6 +19,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
+from pipcache.web.hot_answers import HotAnswer
 from pipcache.web.hot_channel import HotChannel
 from tests.flows.harness import PAGE_TYPE, Proxy, eventually, page
 
@@ -140,6 +141,14 @@ class Lines:
         """One request."""
         self.lines.append(line)
 
+    def said(self, *said: Any) -> tuple[Any, ...]:
+        """What a line says beyond whose request it was."""
+        return said
+
+    def repeat(self, client: str, said: tuple[Any, ...]) -> None:
+        """One request."""
+        self.note(client, *said)
+
 
 class Ways:
     """Which way each request went; ``is_short_open`` False sends all the long way."""
@@ -147,15 +156,15 @@ class Ways:
     def __init__(self, monkeypatch: Any) -> None:
         self.is_short_open = True
         self.short = 0
-        stands, answered = HotChannel._stands_at_request, HotChannel._answered
+        stands, gave = HotChannel._stands_at_request, HotChannel._gave
 
-        def watched(channel: HotChannel, data: bytes) -> bool:
-            is_answered = answered(channel, data)
-            self.short += is_answered
-            return is_answered
+        def watched(channel: HotChannel, answer: HotAnswer) -> bool:
+            was_given = gave(channel, answer)
+            self.short += was_given
+            return was_given
 
         monkeypatch.setattr(HotChannel, "_stands_at_request", lambda each: self.is_short_open and stands(each))
-        monkeypatch.setattr(HotChannel, "_answered", watched)
+        monkeypatch.setattr(HotChannel, "_gave", watched)
 
     async def both(self, proxy: Proxy, *pieces: bytes) -> tuple[bytes, bytes, int]:
         """What came the way that the program takes, what came the long way, and how many went the short one.

@@ -21,7 +21,7 @@ from pipcache.web.transport import make_prompt
 from tests.fakes.tls import self_signed
 from tests.fakes.upstream import FakeUpstream
 from tests.flows.harness import Flow, Proxy, bounded
-from tests.flows.hot_harness import BODIES, LARGE, PAGE, SMALL, Ways, make_ready, offer, request
+from tests.flows.hot_harness import BODIES, LARGE, PAGE, SMALL, Lines, Ways, make_ready, offer, request
 
 TARGETS = (PAGE, SMALL, LARGE, PAGE)
 
@@ -32,17 +32,6 @@ async def ready(proxy: Proxy, upstream: FakeUpstream) -> Proxy:
     offer(upstream)
     await make_ready(proxy, [request(target) for target in TARGETS])
     return proxy
-
-
-class Lines:
-    """An access log that the test reads: who asked for what."""
-
-    def __init__(self) -> None:
-        self.seen: list[tuple[str, str, int]] = []
-
-    def note(self, client: str, method: str, target: bytes, version: str, status: int, *_: object) -> None:
-        """As in ``AccessLog``."""
-        self.seen.append((client, target.decode(), status))
 
 
 def _tls(port: Any, _: Path) -> socket.socket:
@@ -93,7 +82,7 @@ async def test_hits_on_other_ports(ready: Proxy, monkeypatch: pytest.MonkeyPatch
         return answers
 
     await make_ready(ready, [request(PAGE, "Accept-Encoding: identity")])
-    lines.seen.clear()
+    lines.lines.clear()
     ways.short = 0
     try:
         answers = await deferToThread(ask_all)
@@ -104,7 +93,9 @@ async def test_hits_on_other_ports(ready: Proxy, monkeypatch: pytest.MonkeyPatch
     assert answers[0][1] == answers[3][1]
     assert b"demo-1.2.tar.gz" in answers[0][1]
     assert ways.short == 3
-    assert lines.seen == [(client, target, 200) for target in TARGETS]
+    assert [(line[0], line[2].decode(), line[4]) for line in lines.lines] == [
+        (client, target, 200) for target in TARGETS
+    ]
 
 
 @bounded

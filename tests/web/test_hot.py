@@ -66,14 +66,9 @@ class Repeat:
         """Its key."""
         return CacheKey(f"GET-/{self.name}")
 
-    def seen(self) -> object | None:
+    def seen(self) -> Look | None:
         """What is on disk."""
-        return self.on_disk
-
-    def is_current(self, seen: object) -> bool:
-        """Whether it is on disk still."""
-        self.looks += 1
-        return self.on_disk == seen
+        return None if self.on_disk is None else Look(self, self.on_disk)
 
     def is_fresh(self, now: float) -> bool:
         """By time alone."""
@@ -102,6 +97,19 @@ class Repeat:
             return None
         self.bodies.append(Body(self.length))
         return self.bodies[-1]
+
+
+@define
+class Look:
+    """What was on the fake's disk."""
+
+    repeat: Repeat
+    was: object
+
+    def is_current(self) -> bool:
+        """Whether it is there still."""
+        self.repeat.looks += 1
+        return self.repeat.on_disk == self.was
 
 
 class Wall:
@@ -134,15 +142,18 @@ def enter(responses: HotResponses, now: Wall, name: str, **more: Any) -> Repeat:
 
 
 def test_it_is_used_without_a_look_for_a_tenth_of_a_second(responses: HotResponses, now: Wall) -> None:
-    """Then the disk is looked at, and a use is counted."""
+    """Then the disk is looked at; a use is counted no more than once a second."""
     repeat = enter(responses, now, "a")
-    looks = repeat.looks
+    looks, uses = repeat.looks, repeat.uses
     for _ in range(5):
         assert responses.find(b"/a", NONE) is not None
     assert repeat.looks == looks
     now.at += 1.01 * LOOK_SECONDS
     assert responses.find(b"/a", NONE) is not None
-    assert (repeat.looks, repeat.uses) == (looks + 1, looks + 1)
+    assert (repeat.looks, repeat.uses) == (looks + 1, uses)
+    now.at += 1
+    assert responses.find(b"/a", NONE) is not None
+    assert (repeat.looks, repeat.uses) == (looks + 2, uses + 1)
 
 
 @pytest.mark.parametrize("length", [10, 1 << 20])
