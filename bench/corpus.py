@@ -41,6 +41,12 @@ COLD: Final = {"cold12k": (12 * KB, 4000), "cold1m": (MB, 1000), "cold50m": (50 
 MANY: Final = "many"
 """``many-0``, ``many-1`` ... are projects with the same page, as many as are asked for."""
 
+BESIDE: Final = "../.."
+"""The root of links that lead to the server that the page comes from."""
+
+ELSEWHERE: Final = "https://files.bench.example"
+"""The root of links in the pages that are only looked at; PyPI's pages too name a host of its own for files."""
+
 INSTALLED: Final = 60
 """How many packages the set for installers has; the first needs all others, directly or not."""
 
@@ -87,27 +93,27 @@ def folder_of(blake2b: str) -> str:
     return f"/packages/{blake2b[:2]}/{blake2b[2:4]}/{blake2b[4:]}"
 
 
-def html_page(project: str, links: Sequence[Link]) -> str:
+def html_page(project: str, links: Sequence[Link], root: str = BESIDE) -> str:
     """A project page in HTML (PEP 503, 629, 714)."""
-    anchors = "".join(f"{_anchor(link)}\n" for link in links)
+    anchors = "".join(f"{_anchor(link, root)}\n" for link in links)
     return (
         '<!DOCTYPE html>\n<html>\n<head>\n<meta name="pypi:repository-version" content="1.1">\n'
         f"<title>Links for {project}</title>\n</head>\n<body>\n<h1>Links for {project}</h1>\n{anchors}</body>\n</html>\n"
     )
 
 
-def _anchor(link: Link) -> str:
-    href = escape(f"../..{link.path}#sha256={link.sha256}")
+def _anchor(link: Link, root: str) -> str:
+    href = escape(f"{root}{link.path}#sha256={link.sha256}")
     metadata = f' data-core-metadata="sha256={link.metadata_sha256}"' if link.metadata_sha256 else ""
     return f'<a href="{href}" data-requires-python="&gt;=3.8"{metadata}>{escape(link.filename)}</a><br />'
 
 
-def json_page(project: str, links: Sequence[Link]) -> str:
+def json_page(project: str, links: Sequence[Link], root: str = BESIDE) -> str:
     """The same page in JSON (PEP 691, 700)."""
     files = [
         {
             "filename": link.filename,
-            "url": f"../..{link.path}",
+            "url": f"{root}{link.path}",
             "hashes": {"sha256": link.sha256},
             "requires-python": ">=3.8",
             "core-metadata": {"sha256": link.metadata_sha256} if link.metadata_sha256 else False,
@@ -135,8 +141,8 @@ def wheel_name(project: str, number: int = 0) -> str:
 
 
 def links_for(project: str, body: Body, page_bytes: int) -> list[Link]:
-    """As many links to one body as make an HTML page of about this size."""
-    each = len(_anchor(body.link(wheel_name(project, 100)))) + 1
+    """As many links to one body as make an HTML page of about this size, where they lead elsewhere."""
+    each = len(_anchor(body.link(wheel_name(project, 100)), ELSEWHERE)) + 1
     empty = len(html_page(project, ()))
     return [body.link(wheel_name(project, number)) for number in range(max(1, (page_bytes - empty) // each))]
 
@@ -189,8 +195,8 @@ class Corpus:
         shutil.rmtree(self.root, ignore_errors=True)
         small = self._body("small", random_blocks("small", 64 * KB))
         for project, size in PAGES.items():
-            self._page(project, links_for(project, small, size))
-        self._page(MANY, links_for(MANY, small, PAGES["hot12k"]))
+            self._page(project, links_for(project, small, size), ELSEWHERE)
+        self._page(MANY, links_for(MANY, small, PAGES["hot12k"]), ELSEWHERE)
         for project, size in WHEELS.items():
             self.wheels[project] = self._body(project, random_blocks(project, size))
             self._page(project, [self.wheels[project].link(wheel_name(project))])
@@ -239,8 +245,8 @@ class Corpus:
         waiting.replace(target)
         return Body(folder, sha256.hexdigest(), size, target)
 
-    def _page(self, project: str, links: Sequence[Link]) -> None:
-        forms = {"html": html_page(project, links), "json": json_page(project, links)}
+    def _page(self, project: str, links: Sequence[Link], root: str = BESIDE) -> None:
+        forms = {"html": html_page(project, links, root), "json": json_page(project, links, root)}
         self._write(self.root / "simple" / project, forms)
 
     def _write(self, folder: Path, forms: Mapping[str, str]) -> None:

@@ -2,7 +2,8 @@
 
 The reactor goes to some length for each event: it looks the descriptor up, sets a logging context and leaves it again. With
 many clients at once that is a good part of what a hit costs. So the connections wait in an epoll of their own, which is
-itself one descriptor to the reactor; when it is ready, all that have something are read in one go.
+itself one descriptor to the reactor; when it is ready, all that have something are read in one go, and so are those whose
+next request has come meanwhile.
 
 Waiting for room to write is the reactor's as ever. Where the system has no epoll there is no crowd, and each connection
 waits by itself.
@@ -20,7 +21,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 MOST_AT_ONCE = 64
-"""Connections that are read in one event; the reactor's other work has its turn behind them."""
+"""Reads in one event; the reactor's other work has its turn behind them."""
 
 
 class Member(Protocol):
@@ -91,19 +92,23 @@ class Crowd:
             self._reactor.removeReader(self)
 
     def doRead(self) -> None:
-        """Some have bytes, or have lost their client: read them."""
+        """Some have bytes, or have lost their client: read them, and those that have some by then."""
         members = self._members
-        for descriptor, _ in self._poll.poll(0, MOST_AT_ONCE):
-            member = members.get(descriptor)
-            if member is None:  # one that was read before it has closed it
-                continue
-            try:
-                why = member.doRead()
-            except Exception as error:
-                self._log.failure("a connection failed on what it was sent")
-                why = error
-            if why is not None:
-                _lose(member, why)
+        poll = self._poll.poll
+        turns = MOST_AT_ONCE
+        while turns > 0 and (ready := poll(0, turns)):
+            turns -= len(ready)
+            for descriptor, _ in ready:
+                member = members.get(descriptor)
+                if member is None:  # one that was read before it has closed it
+                    continue
+                try:
+                    why = member.doRead()
+                except Exception as error:
+                    self._log.failure("a connection failed on what it was sent")
+                    why = error
+                if why is not None:
+                    _lose(member, why)
 
     def fileno(self) -> int:
         """The descriptor that is ready when one of the connections is."""

@@ -84,11 +84,15 @@ class Room:
 
 
 class HeldFile:
-    """An open file that several answers may be reading; closed when it was let go and the last is through."""
+    """An open file that several answers may be reading; closed when it was let go and the last is through.
+
+    ``sent_at`` is when it last was sent in one go, which it only is from memory.
+    """
 
     def __init__(self, body: StoredBody) -> None:
         assert body.descriptor is not None
         self.descriptor = body.descriptor
+        self.sent_at = 0.0
         self._body = body
         self._users = 1
 

@@ -15,7 +15,7 @@ from typing import Any, cast
 from twisted.web.http import HTTPChannel
 
 from pipcache.web.channel import Channel
-from pipcache.web.hot import HeldFile, HotResponse, HotResponses
+from pipcache.web.hot import LOOK_SECONDS, HeldFile, HotResponse, HotResponses
 from pipcache.web.hot_answers import HotAnswer, HotAnswers, Part
 from pipcache.web.transport import PromptServer
 
@@ -109,9 +109,13 @@ class HotChannel(Channel):
             return False
         sending = _Sending(self, response, file)
         self.writes += 1
-        transport.send_file(response.head, file.descriptor, 0, response.length, sending.done)
+        now = self.answers.responses.now()
+        held_until = response.length if 0 <= now - file.sent_at < LOOK_SECONDS else 0
+        transport.send_file(response.head, file.descriptor, 0, response.length, sending.done, held_until)
         if not sending.is_done:
             self._wait_for(sending)
+        elif sending.is_sent and not held_until:
+            file.sent_at = now
         return True
 
     def _wait_for(self, sending: _Sending) -> None:
@@ -141,7 +145,7 @@ class _Sending:
     """A file on its way to one client; while that is waited for, the entry is not evicted."""
 
     def __init__(self, channel: HotChannel, response: HotResponse, file: HeldFile) -> None:
-        self.is_done = False
+        self.is_done = self.is_sent = False
         self._is_waited_for = False
         self._channel = channel
         self._repeat = response.repeat
@@ -155,6 +159,7 @@ class _Sending:
     def done(self, error: Exception | None) -> None:
         """All was sent, or the client is gone."""
         self.is_done = True
+        self.is_sent = error is None
         self._file.let_go()
         if self._is_waited_for:
             self._repeat.unpin()

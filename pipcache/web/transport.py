@@ -33,11 +33,13 @@ from twisted.python.failure import Failure
 from pipcache.engine.interfaces import InThread
 from pipcache.web.crowd import Crowd, new_crowd
 
-CALL_BYTES = 1 << 19
-"""What one client gets in one turn of the reactor."""
+CALL_BYTES = 1 << 22
+"""What one client gets in one turn of the reactor; the system's buffer takes less of it where the network is slower."""
 
-AHEAD_BYTES = 1 << 21
-"""What a thread reads ahead of a file that is not in memory."""
+AHEAD_BYTES = CALL_BYTES
+"""What a thread reads ahead of a file that is not in memory; no less than is sent in a turn."""
+
+_PROBE_BYTES = 1 << 19
 
 _COPY_BYTES = 1 << 17
 _PROBED = [bytearray(1)]
@@ -157,7 +159,7 @@ class PromptServer(tcp.Server):
 
     # -- files -------------------------------------------------------------------------------------------------------
 
-    def send_file(self, head: bytes, descriptor: int, start: int, count: int, done: Done) -> None:
+    def send_file(self, head: bytes, descriptor: int, start: int, count: int, done: Done, held_until: int = 0) -> None:
         """Send ``head``, then ``count`` bytes of a file from ``start`` on; one file at a time.
 
         Args:
@@ -166,9 +168,10 @@ class PromptServer(tcp.Server):
             start: offset in the file.
             count: in bytes; a file that has fewer breaks the connection.
             done: called when the file is on its way, perhaps before this returns.
+            held_until: as far as the caller has just seen the file to be in memory.
         """
         assert self._file is None, "one file at a time"
-        file = _File(descriptor, start, start + count, done)
+        file = _File(descriptor, start, start + count, done, held_until)
         may_send = self._may_send()
         is_at_hand = bool(count) and self._is_at_hand(file)
         if may_send and is_at_hand:
@@ -320,9 +323,10 @@ def make_prompt(port: object, in_thread: InThread) -> bool:
 
 
 def _is_in_memory(descriptor: int, first: int, last: int) -> bool:
-    """Whether the system has the bytes at both ends of a piece in memory; also where it cannot say."""
+    """Whether the system has a piece in memory, by a byte here and there; also where it cannot say."""
     try:
-        os.preadv(descriptor, _PROBED, first, _WITHOUT_WAITING)
+        for position in range(first, last, _PROBE_BYTES):
+            os.preadv(descriptor, _PROBED, position, _WITHOUT_WAITING)
         os.preadv(descriptor, _PROBED, last, _WITHOUT_WAITING)
     except BlockingIOError:
         return False

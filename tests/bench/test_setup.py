@@ -8,7 +8,7 @@ import pytest
 
 from bench import nginx
 from bench.client import Address, parse_head, request_bytes
-from bench.corpus import Body, html_page, json_page, links_for, needs
+from bench.corpus import ELSEWHERE, Body, html_page, json_page, links_for, needs
 from bench.delaying import file_of
 from bench.entries import body_of, fill, path_of
 from bench.load import Load
@@ -81,7 +81,7 @@ def test_nginx_caches_as_it_was_agreed(scheme):
 @pytest.mark.parametrize("size", [12_000, 200_000])
 def test_a_page_is_as_large_as_was_asked(size):
     """Within the length of one link."""
-    page = html_page("p", links_for("p", BODY, size))
+    page = html_page("p", links_for("p", BODY, size), ELSEWHERE)
     assert size - 300 < len(page) <= size
 
 

@@ -21,10 +21,19 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pipcache.web import transport
-from pipcache.web.transport import AHEAD_BYTES, CALL_BYTES, PromptServer, make_prompt
+from pipcache.web.transport import PromptServer, make_prompt
 from tests.flows.harness import bounded, eventually
 
 BIG = os.urandom(1 << 16) * 128
+CALL_BYTES = 1 << 19
+AHEAD_BYTES = 1 << 21
+
+
+@pytest.fixture(autouse=True)
+def _short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a file of a few megabytes takes several."""
+    monkeypatch.setattr(transport, "CALL_BYTES", CALL_BYTES)
+    monkeypatch.setattr(transport, "AHEAD_BYTES", AHEAD_BYTES)
 
 
 class Peer(Protocol):
@@ -321,6 +330,24 @@ async def test_a_descriptor_is_not_given_back_while_a_thread_reads_it(
         assert said_before == []
         assert len(done.said) == 1
         assert done.said[0] is not None
+
+
+@bounded
+async def test_who_has_just_seen_a_file_in_memory_is_believed(
+    opened: Callable[[bytes], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system is not asked again for what is sent at once, and is asked for what lies behind."""
+    asked: list[int] = []
+    monkeypatch.setattr(transport, "_is_in_memory", lambda _, first, last: not asked.append(first))
+    async with connected() as (server, client):
+        done = Outcome()
+        server.send_file(b"head", opened(BIG), 0, 100, done, 100)
+        assert done.said == [None]
+        assert asked == []
+        server.send_file(b"head", opened(BIG), 0, len(BIG), done, 100)
+        await eventually(lambda: len(done.said) == 2)
+        assert asked[:1] == [0]
+        await eventually(lambda: len(client.received) == 8 + 100 + len(BIG))
 
 
 @bounded
