@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import stat
 from collections.abc import Callable
@@ -35,6 +36,7 @@ _PIPE_BYTES = 4096
 """POSIX: a pipe that is ready takes so many without waiting."""
 
 _STDOUT = 1
+_HARMLESS = re.compile(rb"[ !#-\[\]-~]*")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
@@ -201,6 +203,8 @@ def _path(target: bytes) -> bytes:
 
 def _shown(text: bytes) -> str:
     """Text from a client, on one line and within its quotes."""
+    if _HARMLESS.fullmatch(text):
+        return text.decode("ascii")
     return "".join(c if " " <= c <= "~" and c not in '"\\' else f"\\x{ord(c):02x}" for c in text.decode("latin-1"))
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from attrs import frozen
 
 from pipcache.edges.body import StoredBody
-from pipcache.edges.files import Files
+from pipcache.edges.files import Files, Identity
 from pipcache.rules.key import CacheKey
 from pipcache.rules.meta import StoredResponse, Variant, Verified, entry_name, key_of
 
@@ -142,8 +142,8 @@ class SeenFiles:
     _files: Files
     _meta: str
     _other: str
-    _meta_was: object
-    _other_was: object
+    _meta_was: Identity
+    _other_was: Identity
 
     def is_current(self) -> bool:
         """Whether they are still there, and nobody touched either. Two system calls."""
@@ -152,3 +152,8 @@ class SeenFiles:
             return identity(self._meta) == self._meta_was and identity(self._other) == self._other_was
         except OSError:
             return False
+
+    def open(self) -> StoredBody | None:
+        """The other one; None where it is gone, or somebody touched it."""
+        descriptor = self._files.open_identical(self._other, self._other_was)
+        return None if descriptor is None else StoredBody(self._files, descriptor, Verified(*self._other_was[1:]))

@@ -26,6 +26,9 @@ _READ_BYTES = 1 << 20
 _WHOLE_BYTES = 16 << 20
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
+Identity = tuple[int, int, int, int]
+"""Of a file: its device, inode, size in bytes, and when it was written, in nanoseconds."""
+
 
 def storage_error(what: str, error: OSError) -> StorageError:
     """What the system refused, in our words: ``what`` says what was being done."""
@@ -121,14 +124,24 @@ class Files:
         with _folder_of(path) as (folder, name):
             return os.stat(name, dir_fd=folder, follow_symlinks=False)
 
-    def identity(self, path: str) -> tuple[int, int, int, int]:
-        """Device, inode, size and time of a name: equal for the same file, as it was when that was taken.
+    def identity(self, path: str) -> Identity:
+        """What a name stands for: equal for the same file, as it was when that was taken.
 
-        The one call that may go through a link in the folder's place: it opens nothing, and what is found there is
-        never equal to what was read.
+        This and ``open_identical`` may go through a link in the folder's place: what is found there is never equal to
+        what was read, and so it is not used.
         """
-        status = os.stat(path, follow_symlinks=False)
-        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+        return _identity(os.stat(path, follow_symlinks=False))
+
+    def open_identical(self, path: str, identity: Identity) -> int | None:
+        """A descriptor for reading; None where the name stands for another file now, or for none."""
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            return None
+        if _identity(os.fstat(descriptor)) == identity:
+            return descriptor
+        os.close(descriptor)
+        return None
 
     def rename(self, source: Path, target: Path) -> None:
         """Move a file, replacing what stands there, all at once."""
@@ -171,6 +184,10 @@ class Files:
         except BlockingIOError:
             return False
         return True
+
+
+def _identity(status: os.stat_result) -> Identity:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _open(path: Path, flags: int) -> int:

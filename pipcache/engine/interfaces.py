@@ -135,6 +135,10 @@ class Seen(Protocol):
         """Whether they are still there, and nobody touched them."""
         ...
 
+    def open(self) -> StoredBody | None:
+        """The one that is no meta; None where it is gone, or somebody touched it."""
+        ...
+
 
 class GrowingBody(Protocol):
     """Bytes being appended; see ``pipcache.edges.body``."""

@@ -1,20 +1,21 @@
 """A hit that can be given again to whoever asks the same, without finding it anew: what a faster path needs to know.
 
 The directory stays the truth: a ``Repeat`` is good only while meta and body on disk are the very files that were read,
-which costs one look at each, and while it is fresh. Whoever keeps one asks ``is_current`` as often as it wants to be sure,
-and counts a use with each look.
+which costs one look at each, and while it is fresh. Whoever keeps one asks what it has ``seen`` whether that is current as
+often as it wants to be sure, and counts uses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 
 from attrs import frozen
 
 from pipcache.engine.holdings import Holdings
 from pipcache.engine.interfaces import Seen, StoredBody
 from pipcache.rules.fields import Fields
-from pipcache.rules.freshness import Freshness, decide
+from pipcache.rules.freshness import Freshness, age_seconds, decide
 from pipcache.rules.key import CacheKey
 from pipcache.rules.meta import StoredResponse, Variant
 from pipcache.rules.response import Representation, Shape, shape_response
@@ -58,8 +59,16 @@ class Repeat:
 
     def shape(self, method: str = "GET", fields: Fields = ()) -> Shape:
         """The response to a request as of now."""
-        known = self._show(self._holdings.as_stored(self.stored, self._kind, self.length))
-        return shape_response(method, fields, known)
+        return shape_response(method, fields, self.known())
+
+    def known(self) -> Representation:
+        """How it is shown as of now."""
+        now = self._holdings.now()
+        return self._known.at(age_seconds(self.stored.cached_at, now), self.stored.expires_at - now)
+
+    @cached_property
+    def _known(self) -> Representation:
+        return self._show(self._holdings.as_stored(self.stored, self._kind, self.length))
 
     def open(self) -> StoredBody | None:
         """Its body; None where it is gone, or somebody touched it."""

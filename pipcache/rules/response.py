@@ -19,6 +19,7 @@ NEAR_BYTES = 1 << 20
 """A range of a growing body is waited for when it begins at most this far ahead of what has come; else relayed."""
 
 _IMMUTABLE_SECONDS = 365 * 86400
+_RANGES = ("accept-ranges", "bytes")
 
 
 class CacheStatus(Enum):
@@ -54,6 +55,23 @@ class Representation:
     is_collapsed: bool = False
     vary: str | None = None
     forwarded: str = "uri-miss"
+
+    def at(self, age_seconds: int, fresh_seconds: float) -> Representation:
+        """The same at another time."""
+        return Representation(
+            self.fields,
+            self.length,
+            self.etag,
+            self.cache_status,
+            self.upstream,
+            age_seconds,
+            fresh_seconds,
+            self.is_immutable,
+            self.status,
+            self.is_collapsed,
+            self.vary,
+            self.forwarded,
+        )
 
 
 @frozen
@@ -104,25 +122,25 @@ def shape_response(method: str, request_fields: Fields, known: Representation) -
 
     Where the length is not known yet, a Range is ignored: nothing that could be said of it would be sure.
     """
-    common = _about_the_cache(known)
+    common = about_the_cache(known)
     if known.etag is not None:
         condition = evaluate(method, request_fields, known.etag, get(known.fields, "last-modified"))
         if condition is Condition.NOT_MODIFIED:
             return Shape(304, common, has_body=False)
         if condition is Condition.PRECONDITION_FAILED:
             return Shape(412, (*common, ("content-length", "0")), has_body=False)
-    described = (*known.fields, *common)
     # RFC 9110 section 14.2: "A server MUST ignore a Range header field received with a request method other than GET."
     if method == "GET" and known.etag is not None and known.length is not None:
-        described = (*described, ("accept-ranges", "bytes"))
-        partial = _partial(request_fields, known, known.length, described)
+        partial = _partial(request_fields, known, known.length, (*known.fields, *common, _RANGES))
         if partial is not None:
             return partial
-    elif known.etag is not None:
-        described = (*described, ("accept-ranges", "bytes"))
-    if known.length is not None:
-        described = (*described, ("content-length", str(known.length)))
-    return Shape(known.status, described, 0, known.length)
+    return Shape(known.status, (*known.fields, *common, *about_the_body(known)), 0, known.length)
+
+
+def about_the_body(known: Representation) -> Fields:
+    """What a response with the whole body says of it behind all else."""
+    ranges = (_RANGES,) if known.etag is not None else ()
+    return ranges if known.length is None else (*ranges, ("content-length", str(known.length)))
 
 
 def _partial(request_fields: Fields, known: Representation, length: int, described: Fields) -> Shape | None:
@@ -137,7 +155,7 @@ def _partial(request_fields: Fields, known: Representation, length: int, describ
         return Shape(206, fields, wanted.start, wanted.stop)
     if isinstance(wanted, Unsatisfiable):
         fields = (
-            *_about_the_cache(known),
+            *about_the_cache(known),
             ("content-range", wanted.content_range(length)),
             ("content-length", "0"),
         )
@@ -145,7 +163,7 @@ def _partial(request_fields: Fields, known: Representation, length: int, describ
     return None
 
 
-def _about_the_cache(known: Representation) -> Fields:
+def about_the_cache(known: Representation) -> Fields:
     """What we say ourselves, also on a 304 (RFC 9110 section 15.4.5 names most of it)."""
     fields = [
         ("x-cache-status", known.cache_status.value),

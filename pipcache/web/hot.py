@@ -21,9 +21,10 @@ from math import floor
 from pipcache.engine.interfaces import Seen, StoredBody
 from pipcache.engine.repeats import Repeat
 from pipcache.rules.errors import StorageError
-from pipcache.rules.fields import get
+from pipcache.rules.response import about_the_body, about_the_cache
 from pipcache.web.hot_requests import Accepts
-from pipcache.web.rendering import written_head
+from pipcache.web.rendering import written_fields, written_head, written_start
+from pipcache.web.transport import read_at_hand
 
 LOOK_SECONDS = 0.1
 REST_SECONDS = 10.0
@@ -131,6 +132,8 @@ class HotResponse:
         self.file: HeldFile | None = None
         self._seen = seen
         self._head_until = 0.0
+        self._lasting: tuple[bytes, ...] = ()
+        """The fields that do not change with time: those before and those behind what is said about the cache."""
         self._not_modified = b""
 
     @property
@@ -161,12 +164,27 @@ class HotResponse:
         """Have the body in memory."""
         self.whole = self.head + body
 
+    def open(self) -> StoredBody | None:
+        """The body, which the caller closes; None where it is gone."""
+        return self._seen.open()
+
     def opened(self) -> HeldFile | None:
         """The file to send, which the caller lets go; None where it is gone."""
         if self.file is not None:
             return self.file.take()
-        body = self.repeat.open()
+        body = self.open()
         return None if body is None else HeldFile(body)
+
+    def read(self) -> bytes | None:
+        """Head and body, where that is small and the system has it in memory; None where it is to be sent as a file."""
+        body = self.open() if self.file is None and self.length <= IN_MEMORY_BYTES else None
+        if body is None or body.descriptor is None:
+            return None
+        try:
+            content = read_at_hand(body.descriptor, self.length)
+        finally:
+            body.close()
+        return None if content is None else self.head + content
 
     def let_go(self) -> None:
         """Hold the body no more."""
@@ -177,12 +195,16 @@ class HotResponse:
 
     def _write_heads(self, now: float) -> None:
         """Write all that depends on the time, which none of it does before ``_head_until``."""
-        shape = self.repeat.shape()
+        known = self.repeat.known()
+        if not self._lasting:
+            self._lasting = (written_fields(known.fields), written_fields(about_the_body(known)) + b"\r\n")
+            self.etag = (known.etag or "").encode("latin-1")
+        before, behind = self._lasting
         body = memoryview(self.whole)[len(self.head) :] if self.whole is not None else None
-        self.head = written_head(shape.status, shape.fields, now)
+        start = written_start(known.status, int(now))
+        self.head = b"".join((start, before, written_fields(about_the_cache(known)), behind))
         if body is not None:
             self.whole = b"".join((self.head, body))
-        self.etag = (get(shape.fields, "etag") or "").encode("latin-1")
         self._not_modified = b""
         stored = self.repeat.stored
         age_turns = stored.cached_at + floor(now - stored.cached_at) + 1
@@ -257,8 +279,10 @@ class HotResponses:
 
     def _new(self, which: Which, repeat: Repeat) -> HotResponse | None:
         seen = repeat.seen()
-        if seen is None:
+        body = repeat.open() if seen is not None else None
+        if seen is None or body is None:
             return None
+        body.close()  # it is what was verified, and later openings see to it that it is the same
         response = HotResponse(which, repeat, seen)
         if not response.renew(self.now()):
             return None
@@ -320,7 +344,7 @@ def _which(repeat: Repeat) -> Which:
 
 def _content(response: HotResponse) -> bytes | None:
     """A small body, read; None where it is gone."""
-    body = response.repeat.open()
+    body = response.open()
     if body is None:
         return None
     try:

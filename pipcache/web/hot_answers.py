@@ -12,7 +12,7 @@ from enum import Enum, auto
 from pipcache.web.hot import HotResponse, HotResponses
 from pipcache.web.hot_requests import PlainRequests
 
-MAX_REMEMBERED = 4096
+MAX_REMEMBERED = 16_384
 
 _LONGEST_TARGET = 1024
 

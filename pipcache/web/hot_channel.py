@@ -74,7 +74,7 @@ class HotChannel(Channel):
         """Whether this could be given, and was."""
         response = answer.response
         if answer.part is Part.WHOLE:
-            whole = response.whole
+            whole = response.whole or response.read()
             if whole is not None:
                 self._say(whole)
             elif not self._sends_file(response):

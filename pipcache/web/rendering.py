@@ -131,14 +131,24 @@ def set_head(request: Request, status: int, fields: Fields) -> None:
 
 def written_head(status: int, fields: Fields, now: float) -> bytes:
     """A head as it is sent where no ``Request`` sends it; equal to what ``set_head`` and Twisted come to."""
-    ours = (_line("server", SERVER), _date_line(int(now)))
-    lines = [_line(name, value) for name, value in fields]
-    return b"".join((b"HTTP/1.1 %d %s\r\n" % (status, RESPONSES[status]), *ours, *lines, b"\r\n"))
+    return b"".join((written_start(status, int(now)), written_fields(fields), b"\r\n"))
 
 
-def _line(name: str, value: str) -> bytes:
-    """One field as Twisted sends it: on one line."""
-    return b"%s: %s\r\n" % (_shown_name(name), b" ".join(value.encode("latin-1").splitlines()))
+@lru_cache(maxsize=16)
+def written_start(status: int, second: int) -> bytes:
+    """The beginning of such a head; ``second`` is the time of the answer, epoch seconds."""
+    server = written_fields((("server", SERVER),))
+    return b"HTTP/1.1 %d %s\r\n%sDate: %s\r\n" % (status, RESPONSES[status], server, datetimeToString(second))
+
+
+def written_fields(fields: Fields) -> bytes:
+    """Fields as Twisted sends them, each on one line."""
+    return b"".join([b"%s: %s\r\n" % (_shown_name(name), _shown_value(value)) for name, value in fields])
+
+
+def _shown_value(value: str) -> bytes:
+    shown = value.encode("latin-1")
+    return b" ".join(shown.splitlines()) if b"\n" in shown or b"\r" in shown else shown
 
 
 @lru_cache(maxsize=256)
@@ -146,12 +156,6 @@ def _shown_name(name: str) -> bytes:
     """A field's name as Twisted writes it."""
     [(shown, _)] = Headers({name.encode("latin-1"): [b""]}).getAllRawHeaders()
     return bytes(shown)
-
-
-@lru_cache(maxsize=2)
-def _date_line(second: int) -> bytes:
-    """The time of an answer; epoch seconds."""
-    return b"Date: %s\r\n" % datetimeToString(second)
 
 
 class RequestSink:

@@ -322,6 +322,21 @@ def make_prompt(port: object, in_thread: InThread) -> bool:
     return True
 
 
+def read_at_hand(descriptor: int, count: int) -> bytes | None:
+    """The first bytes of a file, where they can be had without waiting for the disk; else, and of a shorter file, None."""
+    buffer = bytearray(count)
+    try:
+        taken = os.preadv(descriptor, [buffer], 0, _WITHOUT_WAITING)
+    except BlockingIOError:
+        return None
+    except OSError:
+        try:
+            taken = os.preadv(descriptor, [buffer], 0)
+        except OSError:
+            return None
+    return bytes(buffer) if taken == count else None
+
+
 def _is_in_memory(descriptor: int, first: int, last: int) -> bool:
     """Whether the system has a piece in memory, by a byte here and there; also where it cannot say."""
     try:

@@ -247,3 +247,28 @@ def test_a_directory_of_another_layout_keeps_all_its_modes(store: DiskStore) -> 
     with pytest.raises(ConfigError):
         new_store(store.root).prepare()
     assert (store.root / "tmp").stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize("change", ["nothing", "replaced", "written to", "linked", "gone"])
+def test_what_was_seen_is_opened_and_nothing_else(tmp_path: Path, change: str) -> None:
+    """By its path alone: whatever stands there now, it is the same file as it was, or none."""
+    files, path = Files(), tmp_path / "body"
+    path.write_bytes(b"content")
+    was = files.identity(str(path))
+    if change == "written to":
+        path.write_bytes(b"more content")
+    elif change == "replaced":
+        (tmp_path / "other").write_bytes(b"content")
+        (tmp_path / "other").replace(path)
+    elif change == "linked":
+        path.rename(tmp_path / "moved")
+        path.symlink_to(tmp_path / "moved")
+    elif change == "gone":
+        path.unlink()
+    descriptor = files.open_identical(str(path), was)
+    if change == "nothing":
+        assert descriptor is not None
+        assert files.read_at(descriptor, 0, 10) == b"content"
+        files.close(descriptor)
+    else:
+        assert descriptor is None

@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pipcache.web import transport
-from pipcache.web.transport import PromptServer, make_prompt
+from pipcache.web.transport import PromptServer, make_prompt, read_at_hand
 from tests.flows.harness import bounded, eventually
 
 BIG = os.urandom(1 << 16) * 128
@@ -330,6 +330,24 @@ async def test_a_descriptor_is_not_given_back_while_a_thread_reads_it(
         assert said_before == []
         assert len(done.said) == 1
         assert done.said[0] is not None
+
+
+@pytest.mark.parametrize("where", ["memory", "disk", "nobody knows"])
+def test_a_small_file_is_read_where_that_takes_no_time(
+    where: str, opened: Callable[[bytes], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is not in memory is left to a thread; one that is shorter than was promised is not read."""
+    preadv = os.preadv
+
+    def answer(descriptor: int, buffers: list[bytearray], offset: int, flags: int = 0) -> int:
+        if flags and where != "memory":
+            raise BlockingIOError if where == "disk" else OSError(errno.EOPNOTSUPP, "not here")
+        return preadv(descriptor, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", answer)
+    descriptor = opened(b"content")
+    assert read_at_hand(descriptor, 7) == (None if where == "disk" else b"content")
+    assert read_at_hand(descriptor, 8) is None
 
 
 @bounded
