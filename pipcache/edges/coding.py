@@ -1,99 +1,35 @@
-"""Content-coding (RFC 9110, section 8.4): which one is asked for, and bodies that come decoded.
+"""Content-coding (RFC 9110, section 8.4): bodies are handed on decoded, whatever was asked for.
 
-The agent here is the innermost one that treq talks through, as treq would always add gzip. It decodes what comes back,
-whatever was asked for, and notices an encoded body that ends too early.
+A body that is encoded and ends too early is noticed here.
 """
 
 from __future__ import annotations
 
 import zlib
-from typing import Any, cast
+from typing import Any
 
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IProtocol, IPushProducer, ITransport
-from twisted.internet.protocol import Protocol, connectionDone
-from twisted.python.components import proxyForInterface
-from twisted.python.failure import Failure
-from twisted.web.http_headers import Headers
-from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IBodyProducer, IResponse
-from zope.interface import implementer
-
-from pipcache.rules.errors import MalformedResponse, TruncatedBody
+from pipcache.edges.exchange import Exchange
+from pipcache.rules.errors import MalformedResponse, TruncatedBody, UpstreamError
+from pipcache.rules.sites import BodyReceiver
 
 _DECODED_CHUNK_BYTES = 1 << 18
+_DECODABLE = (("gzip",), ("x-gzip",), ("deflate",))
 
 
-@implementer(IAgent)
-class EncodingAgent:
-    """Asks for files as they are and for pages in gzip, and hands on bodies decoded.
-
-    The first of a caller's Accept-Encoding values goes up alone: treq adds its own behind it.
-    """
-
-    def __init__(self, agent: IAgent, proxy_authorization: bytes | None = None) -> None:
-        self._agent = agent
-        self._proxy_authorization = proxy_authorization
-
-    def request(
-        self,
-        method: bytes,
-        uri: bytes,
-        headers: Headers | None = None,
-        bodyProducer: IBodyProducer | None = None,
-    ) -> Deferred[IResponse]:
-        """Send; the response's body, length and fields are those of the decoded content."""
-        headers = headers.copy() if headers else Headers()
-        wanted = headers.getRawHeaders(b"accept-encoding", [b"identity"])[0]
-        headers.setRawHeaders(b"accept-encoding", [wanted])
-        if self._proxy_authorization:
-            headers.setRawHeaders(b"proxy-authorization", [self._proxy_authorization])
-        return self._agent.request(method, uri, headers, bodyProducer).addCallback(_decoded)
-
-
-def _decoded(response: IResponse) -> IResponse:
-    codings = [
-        coding.strip().lower()
-        for value in response.headers.getRawHeaders(b"content-encoding", [])
-        for coding in value.split(b",")
-        if coding.strip().lower() not in (b"", b"identity")
-    ]
-    response.headers.removeHeader(b"content-encoding")
-    if not codings or response.code in (204, 304):
-        return response
-    response.headers.removeHeader(b"content-length")  # of HEAD; it is that of the encoded body
-    response.headers.removeHeader(b"content-range")  # which counts encoded bytes
-    return DecodedResponse(response, codings)
-
-
-class DecodedResponse(proxyForInterface(IResponse)):  # type: ignore[misc]
-    """A response whose body is decoded on the way; its length is not known beforehand."""
-
-    def __init__(self, original: IResponse, codings: list[bytes]) -> None:
-        super().__init__(original)
-        self._codings = codings
-        self.length = UNKNOWN_LENGTH
-
-    def deliverBody(self, protocol: IProtocol) -> None:
-        """Hand the decoded bytes to ``protocol``; its connection is lost for ``TruncatedBody`` on half a stream."""
-        self.original.deliverBody(_Decoder(protocol, self._codings))
-
-
-@implementer(IPushProducer)
-class _Decoder(Protocol):
-    """Decodes what upstream's connection brings; is itself the transport of the body's protocol.
+class Decoder:
+    """Decodes what an exchange brings; a ``BodyReceiver`` before another one, and what that one pauses.
 
     A few encoded bytes may stand for very many. So a pause holds them back encoded, and the end behind them.
     """
 
-    def __init__(self, inner: IProtocol, codings: list[bytes]) -> None:
-        self._inner = inner
+    def __init__(self, exchange: Exchange, receiver: BodyReceiver, codings: tuple[str, ...]) -> None:
+        self._exchange = exchange
+        self._receiver: BodyReceiver | None = receiver
         self._codings = codings
-        self._error: Exception | None = None
         self._held = b""
-        self._reason: Failure | None = None
+        self._end: UpstreamError | bool | None = None
         self._is_paused = False
         self._is_decoding = False
-        self._is_over = False
         self._is_started = False
         self._stream = self._new_stream()
 
@@ -101,55 +37,68 @@ class _Decoder(Protocol):
         # 47: gzip or zlib, told apart by the header; a `deflate` without one is not what RFC 9110 names so
         return zlib.decompressobj(47)
 
-    def connectionMade(self) -> None:
-        self._inner.makeConnection(cast(ITransport, self))
-        if self._codings not in ([b"gzip"], [b"x-gzip"], [b"deflate"]):
+    # -- for whoever takes the body ----------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Let the body come."""
+        if self._codings in _DECODABLE:
+            self._exchange.deliver(self)
+        else:
             self._fail(MalformedResponse("the body has a content-encoding that was not asked for"))
 
-    def dataReceived(self, data: bytes) -> None:
-        if self._error is None:
-            self._held += data
-            self._go_on()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._reason = reason
-        self._go_on()
-
-    def pauseProducing(self) -> None:
+    def pause(self) -> None:
+        """Hand on no more for now."""
         self._is_paused = True
-        self._upstream.pauseProducing()
+        self._exchange.pause()
 
-    def resumeProducing(self) -> None:
+    def resume(self) -> None:
+        """Go on."""
         self._is_paused = False
         self._go_on()
         if not self._is_paused:
-            self._upstream.resumeProducing()
+            self._exchange.resume()
 
-    def stopProducing(self) -> None:
-        self.loseConnection()
-
-    def loseConnection(self) -> None:
+    def abandon(self) -> None:
+        """Take no more of it."""
+        self._receiver = None
         self._held = b""
-        self._upstream.loseConnection()
+        self._exchange.abandon()
+
+    # -- for the exchange --------------------------------------------------------------------------------------------
+
+    def received(self, data: bytes) -> None:
+        """The next bytes, encoded."""
+        self._held += data
         self._go_on()
 
-    @property
-    def _upstream(self) -> Any:
-        return self.transport
+    def ended(self, length_was_known: bool) -> None:
+        """These were all."""
+        self._end = length_was_known
+        self._go_on()
+
+    def failed(self, error: UpstreamError) -> None:
+        """No more will come."""
+        self._end = error
+        self._go_on()
+
+    # -- inside ------------------------------------------------------------------------------------------------------
 
     def _go_on(self) -> None:
-        """Hand on what may be handed on; a call from within ``dataReceived`` of the inner protocol changes nothing."""
+        """Hand on what may be handed on; a call from within ``received`` of who takes it changes nothing."""
         if self._is_decoding:
             return
         self._is_decoding = True
         while self._held and not self._is_paused:
             self._decode()
         self._is_decoding = False
-        if self._reason is not None and not self._held and not self._is_over:
-            self._is_over = True
-            if self._error is None and self._is_started and not self._stream.eof:
-                self._error = TruncatedBody("the encoded body ended before it was whole")
-            self._inner.connectionLost(Failure(self._error) if self._error else self._reason)
+        if self._end is not None and not self._held and self._receiver is not None:
+            receiver, self._receiver = self._receiver, None
+            if isinstance(self._end, UpstreamError):
+                receiver.failed(self._end)
+            elif self._is_started and not self._stream.eof:
+                receiver.failed(TruncatedBody("the encoded body ended before it was whole"))
+            else:
+                receiver.ended(self._end)
 
     def _decode(self) -> None:
         if self._stream.eof:  # a gzip file may have several members
@@ -161,9 +110,11 @@ class _Decoder(Protocol):
             self._fail(MalformedResponse("the body is not in the content-encoding that it says"))
             return
         self._held = self._stream.unused_data if self._stream.eof else self._stream.unconsumed_tail
-        if decoded:
-            self._inner.dataReceived(decoded)
+        if decoded and self._receiver is not None:
+            self._receiver.received(decoded)
 
-    def _fail(self, error: Exception) -> None:
-        self._error = error
-        self.loseConnection()
+    def _fail(self, error: UpstreamError) -> None:
+        receiver = self._receiver
+        self.abandon()
+        if receiver is not None:
+            receiver.failed(error)

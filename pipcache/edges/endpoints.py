@@ -1,16 +1,14 @@
-"""How one connection to an upstream is made and lost: in time, at once, through a proxy's tunnel.
+"""How one connection to an upstream is made: in time, with TLS, through a proxy's tunnel.
 
 Knows neither HTTP's requests nor pools; Twisted's own endpoints do the connecting.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, cast
 
-from attrs import define
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectError, ConnectionDone
+from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import (
     IAddress,
     IOpenSSLClientConnectionCreator,
@@ -19,48 +17,28 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from pipcache.edges.heads import HeadWatch
-from pipcache.rules.errors import UpstreamError, UpstreamTimeout
-
-READ_BYTES = 1 << 17
-"""As much as is there is read at a time, up to this: each read is a chunk that is hashed, written and offered."""
+from pipcache.edges.exchange import READ_BYTES, Connection
+from pipcache.rules.errors import UpstreamTimeout
 
 _TUNNEL_HEAD_BYTES = 1 << 14
 
 
-@define
-class Losses:
-    """What Twisted does not hand on of a connection, as it is at this very moment.
-
-    The end of a body without a length is the end of its connection, and Twisted says of both ends the same. So those
-    who are told of a body's end look here whether the connection ``is_unclean``, lost without a farewell. And it keeps
-    the Connection field to itself, so those who are given a response look here for the ``options`` in it, in lower case:
-    the fields that are about the connection alone.
-    """
-
-    is_unclean: bool = False
-    options: frozenset[str] = frozenset()
-
-
 @implementer(IStreamClientEndpoint)
 class PromptEndpoint:
-    """An endpoint that gives up in time, name resolution and all attempts included; its connections close at once."""
+    """An endpoint that gives up in time, name resolution and all attempts included."""
 
-    def __init__(self, endpoint: IStreamClientEndpoint, clock: Any, seconds: float, losses: Losses) -> None:
+    def __init__(self, endpoint: IStreamClientEndpoint, clock: Any, seconds: float) -> None:
         self._endpoint = endpoint
         self._clock = clock
         self._seconds = seconds
-        self._losses = losses
 
     def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
         """Connect; fails with ``UpstreamTimeout`` when it took too long."""
-        cast(Any, factory).noisy = False  # a log line for every connection would hide the others
-        connecting: Deferred[Any] = self._endpoint.connect(_PromptFactory(factory, self._losses))
+        connecting: Deferred[IProtocol] = self._endpoint.connect(factory)
         is_late = False
 
         def give_up() -> None:
@@ -73,92 +51,10 @@ class PromptEndpoint:
                 timer.cancel()
             if is_late:  # what a cancelled attempt fails with depends on how far it came
                 raise UpstreamTimeout(f"no connection in {self._seconds:g} s")
-            return result if isinstance(result, Failure) else result.wrappedProtocol
+            return result
 
         timer = self._clock.callLater(self._seconds, give_up)
         return connecting.addBoth(done)
-
-
-class _PromptConnection(ProtocolWrapper):
-    """A connection whose close waits for nobody, and which takes only so much of a response's head.
-
-    TLS sends its farewell and then waits for the peer's, for ever where the peer hangs; and until then nobody learns that
-    the connection is lost. Here the connection below is closed as soon as our own farewell is written.
-    """
-
-    _error: UpstreamError | None = None
-    _is_gathering = False
-
-    def makeConnection(self, transport: Any) -> None:
-        """There is a connection to watch."""
-        self._watch = HeadWatch()
-        self._gathered: list[bytes] = []
-        if not isinstance(transport, _GatheringTLS):
-            transport.bufferSize = READ_BYTES
-        super().makeConnection(transport)
-
-    def gather(self) -> None:
-        """Hold back what comes, until ``hand_on``."""
-        self._is_gathering = True
-
-    def hand_on(self) -> None:
-        """Pass on what was held back, in one piece."""
-        self._is_gathering = False
-        if self._gathered:
-            gathered, self._gathered = self._gathered, []
-            self.dataReceived(b"".join(gathered))
-
-    def writeSequence(self, data: Iterable[bytes]) -> None:
-        """Send a request; ours have no bodies, so Twisted writes each at once."""
-        pieces = list(data)
-        self._watch.asked(b"".join(pieces))
-        super().writeSequence(pieces)
-
-    def dataReceived(self, data: bytes) -> None:
-        """Pass on what came, within bounds; whoever sends more than was asked for is not asked again here."""
-        if self._error is not None:
-            return
-        if self._is_gathering:
-            self._gathered.append(data)
-            return
-        try:
-            self._watch.received(data)
-        except UpstreamError as error:
-            self._error = error
-            cast(Any, self.transport).abortConnection()
-            return
-        losses = cast(_PromptFactory, self.factory).losses
-        losses.options = frozenset(self._watch.options)
-        try:
-            super().dataReceived(data)
-        finally:
-            losses.options = frozenset()
-        if self._watch.has_spare:
-            self.loseConnection()
-
-    def loseConnection(self) -> None:
-        """Close, in both directions."""
-        super().loseConnection()
-        cast(Any, self.transport).stopProducing()  # of TLS, that is the one of the connection below
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Say how, while the protocol inside is told that."""
-        self.hand_on()
-        losses = cast(_PromptFactory, self.factory).losses
-        losses.is_unclean = not reason.check(ConnectionDone)
-        try:
-            super().connectionLost(reason if self._error is None else Failure(self._error))
-        finally:
-            losses.is_unclean = False
-
-
-class _PromptFactory(WrappingFactory):  # type: ignore[type-arg]  # generic in newer Twisteds only
-    protocol = _PromptConnection
-    noisy = False
-
-    def __init__(self, factory: IProtocolFactory, losses: Losses) -> None:
-        super().__init__(factory)
-        self.losses = losses
 
 
 class _GatheringTLS(TLSMemoryBIOProtocol):
@@ -171,7 +67,7 @@ class _GatheringTLS(TLSMemoryBIOProtocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Decrypt what came, and hand it on."""
-        inner = cast(_PromptConnection, self.wrappedProtocol)
+        inner = cast(Connection, self.wrappedProtocol)
         inner.gather()
         super().dataReceived(data)  # type: ignore[no-untyped-call]
         inner.hand_on()

@@ -16,8 +16,9 @@ from twisted.python.threadpool import ThreadPool
 from pipcache import __version__
 from pipcache.edges.access_log import AccessLog
 from pipcache.edges.certificates import Certificates
-from pipcache.edges.client import ClientTimeouts, UpstreamClient
+from pipcache.edges.client import UpstreamClient
 from pipcache.edges.disk import DiskStore
+from pipcache.edges.exchange import ClientTimeouts
 from pipcache.edges.files import Files
 from pipcache.edges.logs import LoggedEvents
 from pipcache.engine.absences import Absences

@@ -14,7 +14,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from zope.interface import directlyProvides, providedBy
 
-from pipcache.edges.client import ClientTimeouts, ReceivedResponse, UpstreamClient
+from pipcache.edges.client import ReceivedResponse, UpstreamClient
+from pipcache.edges.exchange import ClientTimeouts
 from pipcache.rules.addresses import is_private
 from pipcache.rules.errors import UpstreamError
 from pipcache.rules.sites import UpstreamRequest, UpstreamSite

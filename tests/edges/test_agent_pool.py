@@ -21,7 +21,7 @@ LARGE = bytes(1 << 22)
         ({"gzip": True}, 1),
         ({"status": 404}, 1),
         ({"status": 503, "chunked": True}, 1),
-        ({"redirect_to": "/end"}, 2),  # the next request does not wait for the rest of the redirect
+        ({"redirect_to": "/end"}, 2),  # the next request does not wait for the rest of the redirect, if it has not come
     ],
 )
 @bounded
@@ -32,7 +32,7 @@ async def test_a_connection_is_used_again(options, connections):
         scene.upstream.add("/end", BODY)
         for _ in range(20):
             await scene.fetch("/a")
-        assert scene.upstream.connections_made == connections
+        assert scene.upstream.connections_made <= connections
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])

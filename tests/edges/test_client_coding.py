@@ -9,13 +9,8 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.testing import StringTransport
-from twisted.python.failure import Failure
-from twisted.web.client import ResponseDone
-from twisted.web.http_headers import Headers
-from twisted.web.iweb import UNKNOWN_LENGTH
 
-from pipcache.edges.coding import DecodedResponse
+from pipcache.edges.coding import Decoder
 from pipcache.rules.errors import MalformedResponse, TruncatedBody
 from tests.edges.scene import Receiver, Scene, bounded, turns
 
@@ -151,40 +146,16 @@ async def test_a_bomb_is_paused():
 
 
 class Encoded:
-    """A response whose body comes as the test cuts it."""
-
-    length = UNKNOWN_LENGTH
-    code = 200
-    headers = Headers()
+    """An exchange whose body comes as the test cuts it."""
 
     def __init__(self, chunks: list[bytes]) -> None:
         self.chunks = chunks
 
-    def deliverBody(self, protocol) -> None:
+    def deliver(self, receiver) -> None:
         """All of it at once."""
-        protocol.makeConnection(StringTransport())
         for chunk in self.chunks:
-            protocol.dataReceived(chunk)
-        protocol.connectionLost(Failure(ResponseDone()))
-
-
-class Sink:
-    """A body protocol that keeps what it is given."""
-
-    def __init__(self) -> None:
-        self.body = b""
-        self.reason: Failure | None = None
-
-    def makeConnection(self, transport) -> None:
-        """Nothing to do with it."""
-
-    def dataReceived(self, data: bytes) -> None:
-        """Keep it."""
-        self.body += data
-
-    def connectionLost(self, reason: Failure) -> None:
-        """Keep why."""
-        self.reason = reason
+            receiver.received(chunk)
+        receiver.ended(length_was_known=True)
 
 
 @given(members=st.lists(st.binary(max_size=400), min_size=1, max_size=4), cuts=st.lists(st.integers(0, 2000)))
@@ -193,7 +164,7 @@ def test_how_a_body_is_cut_on_the_wire_does_not_matter(members, cuts):
     encoded = b"".join(gzip.compress(member) for member in members)
     places = [0, *sorted(min(cut, len(encoded)) for cut in cuts), len(encoded)]
     chunks = [encoded[start:end] for start, end in pairwise(places) if end > start]
-    sink = Sink()
-    DecodedResponse(Encoded(chunks), [b"gzip"]).deliverBody(sink)
-    assert sink.body == b"".join(members)
-    assert sink.reason.check(ResponseDone)
+    receiver = Receiver()
+    Decoder(Encoded(chunks), receiver, ("gzip",)).begin()
+    assert receiver.body == b"".join(members)
+    assert (receiver.length_was_known, receiver.error) == (True, None)

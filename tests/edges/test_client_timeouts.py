@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 
-from pipcache.edges.endpoints import Losses, PromptEndpoint
+from pipcache.edges.endpoints import PromptEndpoint
 from pipcache.rules.errors import UpstreamError, UpstreamTimeout
 from tests.edges.scene import ClockReactor, Receiver, Scene, bounded, turns
 
@@ -217,7 +217,7 @@ class Never:
 def test_connecting_takes_so_long_at_most(seconds):
     """An attempt to connect that goes on too long is cancelled, and is silence; no timer is left."""
     clock, endpoint, failures = Clock(), Never(), []
-    PromptEndpoint(endpoint, clock, seconds, Losses()).connect(Factory()).addErrback(failures.append)
+    PromptEndpoint(endpoint, clock, seconds).connect(Factory()).addErrback(failures.append)
     clock.advance(seconds - 0.1)
     assert failures == []
     clock.advance(0.2)

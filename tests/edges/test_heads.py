@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipcache.edges.heads import MAX_FIELDS, MAX_INTERIM, MAX_LINE_BYTES, HeadWatch
+from pipcache.edges.heads import MAX_FIELDS, MAX_INTERIM, MAX_LINE_BYTES, Head, HeadReader
 from pipcache.rules.errors import MalformedResponse
 from tests.edges.scene import Scene, bounded
 
@@ -17,13 +18,15 @@ LINE = b"X-A: " + b"a" * (MAX_LINE_BYTES - 20) + b"\r\n"
 FEW = b"A: b\r\n"
 
 
-def watched(*pieces: bytes, request: bytes = b"GET / HTTP/1.1\r\n") -> HeadWatch:
-    """What is seen of a response in these pieces."""
-    watch = HeadWatch()
-    watch.asked(request)
-    for piece in pieces:
-        watch.received(piece)
-    return watch
+def read(*pieces: bytes, is_head_request: bool = False) -> tuple[Head, bytes] | None:
+    """The head in these pieces, and what came behind it."""
+    reader = HeadReader(is_head_request=is_head_request)
+    found = None
+    for number, piece in enumerate(pieces):
+        found = reader.take(piece)
+        if found is not None:
+            return found[0], found[1] + b"".join(pieces[number + 1 :])
+    return None
 
 
 @pytest.mark.parametrize(
@@ -43,7 +46,7 @@ def test_a_head_without_end_is_refused(response: bytes, size: int) -> None:
     """Too many bytes, too long a line, too many fields, too many 1xx: in whatever pieces they come."""
     pieces = [response[start : start + size] for start in range(0, len(response), size)]
     with pytest.raises(MalformedResponse):
-        watched(*pieces)
+        read(*pieces)
 
 
 @pytest.mark.parametrize(
@@ -56,45 +59,94 @@ def test_a_head_without_end_is_refused(response: bytes, size: int) -> None:
     ],
 )
 def test_a_large_head_is_taken(response: bytes) -> None:
-    """What is under the limits passes, and bodies are not looked at."""
-    assert not watched(response).has_spare
+    """What is under the limits passes, in whatever pieces it comes, and what is behind it is left as it is."""
+    for size in (1 << 21, 5000, 100):
+        found = read(*[response[start : start + size] for start in range(0, len(response), size)])
+        assert found is not None
+        assert found[0].status == 200
+        assert response.endswith(found[1])
 
 
 @pytest.mark.parametrize(
-    ("request_line", "head", "body", "has_spare"),
+    ("head", "length", "is_chunked", "stays_open"),
     [
-        (b"GET", b"200 OK\r\nContent-Length: 5", b"right", False),
-        (b"GET", b"200 OK\r\nContent-Length: 5", b"right!", True),
-        (b"GET", b"200 OK\r\nCONTENT-LENGTH:5 ", b"right\r\n", True),
-        (b"GET", b"200 OK\r\nContent-Length: 0", b"x", True),
-        (b"GET", b"204 No Content\r\nA: b", b"x", True),
-        (b"GET", b"304 Not Modified\r\nContent-Length: 5", b"right", True),
-        (b"HEAD", b"200 OK\r\nContent-Length: 5", b"", False),
-        (b"HEAD", b"200 OK\r\nContent-Length: 5", b"right", True),
-        (b"GET", b"200 OK\r\nA: b", b"until it closes", False),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5", 5, False, True),
+        (b"HTTP/1.1 200\r\nCONTENT-LENGTH:5 ", 5, False, True),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\ncontent-length: 5", 5, False, True),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: x, Close", 5, False, False),
+        (b"HTTP/1.0 200 OK\nContent-Length: 5", 5, False, False),
+        (b"HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: 5", 5, False, True),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\nContent-Length: 5", None, True, True),
+        (b"HTTP/1.1 200 OK\r\nA: b", None, False, True),
+        (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5", 0, False, True),
+        (b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked", 0, False, True),
     ],
 )
-def test_bytes_that_belong_to_no_response_are_seen(request_line, head, body, has_spare) -> None:
-    """More than the promised length, or anything behind what has no body; cut wherever."""
-    response = b"HTTP/1.1 " + head + b"\r\n\r\n" + body
-    for cut in range(len(response)):
-        assert watched(response[:cut], response[cut:], request=request_line + b" / HTTP/1.1").has_spare is has_spare
+def test_how_a_body_is_framed(head, length, is_chunked, stays_open) -> None:
+    """A length, chunks before a length, or neither; and whether there may be another response behind it."""
+    found = read(head + b"\r\n\r\nrest")
+    assert found is not None
+    assert (found[0].length, found[0].is_chunked, found[0].stays_open) == (length, is_chunked, stays_open)
+    assert found[1] == b"rest"
 
 
-def test_each_request_counts_anew() -> None:
-    """A connection may be used for any number of responses."""
-    watch = HeadWatch()
-    for _ in range(20):
-        watch.asked(b"GET / HTTP/1.1\r\n")
-        watch.received(OK + FEW * (MAX_FIELDS - 1) + b"Content-Length: 2\r\n\r\nab")
-    assert not watch.has_spare
+@pytest.mark.parametrize(
+    "fields",
+    [
+        b"Content-Length: 5\r\nContent-Length: 6",
+        b"Content-Length: 5, 6",
+        b"Content-Length: -5",
+        b"Content-Length: +5",
+        b"Content-Length: ",
+        b"Content-Length: 5_0",
+        b"Content-Length: \xb2",
+        b"Content-Length: " + b"9" * 5000,
+        b"Transfer-Encoding: gzip, chunked",
+        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+        b"Transfer-Encoding: xchunked",
+        b"no colon",
+        b": no name",
+        b"a name: x",
+        b"name : x",
+    ],
+)
+def test_a_head_that_cannot_be_understood(fields) -> None:
+    """A framing that two may read in two ways, and lines that are no fields, are refused."""
+    with pytest.raises(MalformedResponse):
+        read(OK + fields + b"\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "start",
+    [b"220 mail.example ESMTP\r\n", b"HTTP/1.1 OK 200\r\n\r\n", b"HTTP/1.1 99 x\r\n\r\n", b"ICY 200 OK\r\n", b"\r\n"],
+)
+def test_what_is_no_response_is_seen_at_its_first_line(start) -> None:
+    """Nobody waits for the rest of what is no HTTP."""
+    with pytest.raises(MalformedResponse):
+        read(start)
+
+
+def test_fields_come_as_they_are() -> None:
+    """In their order, folded lines joined, without those that are about the connection."""
+    lines = b"X-One:  1 \r\nConnection: x-private, close\r\nx-two: a\r\n b\xe9\r\nX-Private: 1\r\nKeep-Alive: 1\r\n"
+    found = read(OK + lines + b"x-ONE: a\rb\r\nContent-Encoding: GZIP, identity\r\n\r\n")
+    assert found is not None
+    assert found[0].fields == (("x-one", "1"), ("x-two", "a b\xe9"), ("x-one", "a b"))
+    assert found[0].codings == ("gzip",)
+
+
+def test_of_head_the_length_is_a_field() -> None:
+    """It has no body, and the length of what it would have is what was asked for."""
+    found = read(OK + b"Content-Length: 5\r\n\r\n", is_head_request=True)
+    assert found is not None
+    assert (found[0].length, found[0].fields) == (0, (("content-length", "5"),))
 
 
 @given(st.lists(st.binary(max_size=200)))
 def test_whatever_comes_is_refused_or_not(pieces: list[bytes]) -> None:
     """No bytes make it fail in another way."""
     with suppress(MalformedResponse):
-        watched(*pieces)
+        read(*pieces)
 
 
 @pytest.mark.parametrize("piece", [FEW, b"B" * 1000, b"HTTP/1.1 100 Continue\r\n\r\n", b" folded\r\n"], ids=repr)
@@ -128,13 +180,14 @@ async def test_a_connection_with_spare_bytes_is_not_used_again():
 async def test_a_bomb_in_an_answer_that_nobody_wants_is_not_decoded():
     """Of a redirect's or an error's body only a little is read, also where it would be very much when decoded."""
     async with Scene() as scene:
-        bomb = {"body": bytes(50 << 20), "gzip": True}
+        bomb = {"body": bytes(50 << 20) + Random(1).randbytes(10 << 20), "gzip": True}
         scene.upstream.add("/a", redirect_to="/b", **bomb)
         scene.upstream.add("/b", status=404, **bomb)
         response = await scene.send("/a", for_page=True)
         assert response.status == 404
         response.abandon()
         await scene.upstream.until(lambda: scene.upstream.open_connections == 0)
+        assert scene.upstream.bytes_sent < 20 << 20
 
 
 @bounded

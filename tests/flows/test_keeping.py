@@ -158,6 +158,7 @@ async def test_the_directory_may_go_in_mid_transfer(proxy, upstream, how):
     late = await proxy.ask(FILE)
     await late.received(1000)
     upstream.push(FILE, BODY[1000:])
+    upstream.finish(FILE)  # or the connection, which may be used again, would never answer
     for answer in (early, late):
         assert (await answer.ended()).is_whole
         assert bytes(answer.body) == BODY
