@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from attrs import define, evolve, frozen
+from attrs import define, frozen
 
 WEIGHT: Final = 0.25
 """What a new measurement counts in an average."""
@@ -59,11 +59,11 @@ class Speed:
 
     def asked(self, now: float) -> Speed:
         """With one more request begun."""
-        return evolve(self, asked_at=now)
+        return Speed(self.first_byte, self.throughput, now)
 
     def answered(self, seconds: float, now: float) -> Speed:
         """With one more head, that came after so long."""
-        return evolve(self, first_byte=averaged(self.first_byte, seconds, now))
+        return Speed(averaged(self.first_byte, seconds, now), self.throughput, self.asked_at)
 
     def silent(self, seconds: float, now: float) -> Speed:
         """With one more head that had not come after so long; it would have taken longer, so this makes no better."""
@@ -74,7 +74,7 @@ class Speed:
         """With one more whole body; itself where that is too short to say anything."""
         if size_bytes < MEASURED_BYTES or seconds <= 0:
             return self
-        return evolve(self, throughput=averaged(self.throughput, size_bytes / seconds, now))
+        return Speed(self.first_byte, averaged(self.throughput, size_bytes / seconds, now), self.asked_at)
 
     def is_due(self, now: float) -> bool:
         """Whether it was not asked for so long that nobody knows how fast it is now."""
