@@ -70,7 +70,7 @@ class Race(Generic[T]):
         self._clock = clock
         self._patience_seconds = patience_seconds
         self._allowance = allowance
-        self._running: list[tuple[Entrant[T], Deferred[None]]] = []
+        self._running: list[tuple[Entrant[T], Deferred[Any]]] = []
         self._arrived: deque[Entrant[T]] = deque()
         self._waiter: Deferred[None] | None = None
         self._timer: Any = None
@@ -119,27 +119,24 @@ class Race(Generic[T]):
 
     def _begin(self) -> None:
         entrant = Entrant(self._left.popleft(), self._clock.seconds())
-        sending = Deferred.fromCoroutine(self._run(entrant))
+        sending = Deferred.fromCoroutine(self._answer(entrant.place))
         self._running.append((entrant, sending))
-        sending.addErrback(partial(self._broke, entrant))
-        sending.addCallback(lambda _: self._ended(entrant))
+        sending.addBoth(partial(self._ended, entrant))
 
-    async def _run(self, entrant: Entrant[T]) -> None:
-        response = await self._send(entrant.place)
-        if entrant.is_lost:
-            response.abandon()
-        else:
-            entrant.response = response
+    async def _answer(self, place: T) -> UpstreamResponse:
+        return await self._send(place)
 
-    def _broke(self, entrant: Entrant[T], failure: Failure) -> None:
+    def _ended(self, entrant: Entrant[T], result: UpstreamResponse | Failure) -> None:
         if entrant.is_lost:
-            failure.trap(PipcacheError, CancelledError)
-        else:
-            entrant.failure = failure
-
-    def _ended(self, entrant: Entrant[T]) -> None:
-        if entrant.is_lost:
+            if isinstance(result, Failure):
+                result.trap(PipcacheError, CancelledError)
+            else:
+                result.abandon()
             return
+        if isinstance(result, Failure):
+            entrant.failure = result
+        else:
+            entrant.response = result
         self._stop_timer()
         entrant.ended_at = self._clock.seconds()
         self._running = [each for each in self._running if each[0] is not entrant]
