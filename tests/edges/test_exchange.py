@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -179,3 +182,49 @@ def test_a_loss_before_an_answer(data, has_begun):
     assert wire.failures[0].check(UpstreamUnavailable)
     assert (wire.exchange.has_begun, wire.overs, len(wire.lost)) == (has_begun, 1, 1)
     assert wire.clock.getDelayedCalls() == []
+
+
+RESPONSES = [
+    SIZED + b"right",
+    SIZED + b"righ",
+    SIZED + b"right!",
+    CHUNKS + b"2\r\nri\r\n3\r\nght\r\n0\r\nA: b\r\n\r\n",
+    CHUNKS + b"2\r\nri\r\n3\r\nght\r\n",
+    CHUNKS + b"5\r\nright\r\nno-size\r\n",
+    b"HTTP/1.1 100 Continue\r\n\r\n" + OPEN + b"right",
+    b"HTTP/1.1 204 None\r\n\r\n",
+    b"HTTP/1.1 OK\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nno field\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nA: b",
+]
+
+
+def outcome(pieces: list[bytes], pauses: set[int]) -> tuple[object, ...]:
+    """What becomes of a response in these pieces, whose receiver pauses at some of what it is given."""
+    wire: Wire
+    receiver = Receiver(lambda data: wire.exchange.pause() if len(receiver.sizes) in pauses else None)
+    wire = Wire(lambda exchange: exchange.deliver(receiver))
+    for piece in pieces:
+        if piece and not wire.transport.disconnecting and not wire.failures:
+            wire.connection.dataReceived(piece)
+        wire.exchange.resume()
+    is_free = bool(wire.idle) and not wire.transport.disconnecting
+    if not is_free:
+        wire.lose(ConnectionDone())
+    wire.exchange.resume()
+    assert wire.overs == 1
+    assert wire.clock.getDelayedCalls() == []
+    failed = type(wire.failures[0].value) if wire.failures else None
+    return bytes(receiver.body), receiver.length_was_known, type(receiver.error), failed, is_free
+
+
+@given(
+    response=st.sampled_from(RESPONSES),
+    cuts=st.lists(st.integers(0, 120), max_size=8),
+    pauses=st.sets(st.integers(1, 5)),
+)
+def test_how_a_response_is_cut_does_not_matter(response, cuts, pauses):
+    """The same bytes have the same end, wherever reads begin and whoever pauses meanwhile."""
+    places = [0, *sorted(min(cut, len(response)) for cut in cuts), len(response)]
+    pieces = [response[start:end] for start, end in pairwise(places)]
+    assert outcome(pieces, pauses) == outcome([response], set())
