@@ -15,8 +15,9 @@ from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 
 from pipcache.edges.certificates import Certificates
+from pipcache.edges.connection import Connection
 from pipcache.edges.endpoints import PromptEndpoint, TLSEndpoint, TunnelEndpoint
-from pipcache.edges.exchange import ClientTimeouts, Connection, Exchange
+from pipcache.edges.exchange import ClientTimeouts, Exchange
 from pipcache.edges.resolver import IsPrivate, PublicEndpoint
 from pipcache.edges.targets import Target
 from pipcache.rules.errors import UpstreamTimeout, UpstreamUnavailable

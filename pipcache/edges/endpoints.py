@@ -21,7 +21,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from pipcache.edges.exchange import READ_BYTES, Connection
+from pipcache.edges.connection import READ_BYTES, Connection
 from pipcache.rules.errors import UpstreamTimeout
 
 _TUNNEL_HEAD_BYTES = 1 << 14

@@ -1,8 +1,8 @@
 """One request and its response on a connection (HTTP/1.1, RFC 9112), with the time that it may take.
 
 A request is written whole, as ours have no bodies. Its response's head is awaited, then its body is handed over in plain
-calls as it comes; until somebody takes it nothing more is read. The connection knows one exchange at a time and is free
-for another as soon as the body has come; bytes that belong to no response close it.
+calls as it comes; until somebody takes it nothing more is read. The connection is free for another exchange as soon as
+the body has come.
 
 A timeout means silence: before the head, or between two reads (time that we paused upstream ourselves does not count).
 The total time of a body has a limit of its own. One timer watches over them all: it looks when the first of them could
@@ -12,24 +12,19 @@ have run out, and again later when bytes have come since.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 from attrs import define
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionClosed, ConnectionDone
-from twisted.internet.interfaces import IDelayedCall, ITCPTransport
-from twisted.internet.protocol import Protocol, connectionDone
-from twisted.internet.tcp import Connection as TCPConnection
+from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
+from pipcache.edges.connection import Connection
 from pipcache.edges.framing import Chunked, Framing, OpenEnded, Sized
 from pipcache.edges.heads import Head, HeadReader
 from pipcache.rules.errors import MalformedResponse, TruncatedBody, UpstreamError, UpstreamTimeout, UpstreamUnavailable
 from pipcache.rules.sites import BodyReceiver
-
-READ_BYTES = 1 << 17
-"""As much as is there is read at a time, up to this: each read is a chunk that is hashed, written and offered."""
 
 _DISCARD_BYTES = 1 << 16
 _SAID_CHARACTERS = 200
@@ -41,107 +36,6 @@ class ClientTimeouts:
 
     silence_seconds: float
     body_seconds: float
-
-
-class Connection(Protocol):
-    """A connection to an upstream, or to the proxy before it. Its close waits for nobody.
-
-    TLS sends its farewell and then waits for the peer's, for ever where the peer hangs; and until then nobody learns that
-    the connection is lost. Here the connection below is closed as soon as our own farewell is written.
-    """
-
-    def __init__(self, idle: Callable[[Connection], None], lost: Callable[[Connection], None]) -> None:
-        """A connection that is to be made; ``idle`` is told when it may be used again, ``lost`` when it is gone."""
-        self._idle = idle
-        self._lost = lost
-        self._exchange: Exchange | None = None
-        self._is_reading = True
-        self._is_gathering = False
-        self._gathered: list[bytes] = []
-
-    # -- for the pool and the exchange -------------------------------------------------------------------------------
-
-    def send(self, request: bytes, exchange: Exchange) -> None:
-        """Send a request; what comes from now on is the exchange's.
-
-        Twisted's transport keeps what is written until the reactor has asked whether there is room, which costs a turn and
-        two system calls. There nearly always is, as all that was sent before is gone; so this tries at once.
-        """
-        self._exchange = exchange
-        sent = 0
-        if isinstance(self.transport, TCPConnection):
-            with suppress(OSError):  # no room, or nobody there: which of them is for Twisted to find out
-                sent = self.transport.getHandle().send(request)
-        if sent < len(request):
-            self._transport.write(request[sent:])
-
-    def over(self, *, is_reusable: bool) -> None:
-        """The exchange is over."""
-        self._exchange = None
-        if is_reusable:
-            self.read(True)
-            self._idle(self)
-        else:
-            self.close()
-
-    def read(self, is_wanted: bool) -> None:
-        """Let bytes come, or none for now."""
-        if is_wanted is not self._is_reading:
-            self._is_reading = is_wanted
-            if is_wanted:
-                self._transport.resumeProducing()
-            else:
-                self._transport.pauseProducing()
-
-    def close(self) -> None:
-        """Close, in both directions."""
-        self._transport.loseConnection()
-        self._transport.stopProducing()  # of TLS, that is the one of the connection below
-
-    def abort(self) -> None:
-        """Close at once; nobody wants to hear of it."""
-        self._exchange = None
-        self._transport.abortConnection()
-
-    def gather(self) -> None:
-        """Hold back what comes, until ``hand_on``."""
-        self._is_gathering = True
-
-    def hand_on(self) -> None:
-        """Pass on what was held back, in one piece."""
-        self._is_gathering = False
-        if self._gathered:
-            gathered, self._gathered = self._gathered, []
-            self.dataReceived(b"".join(gathered))
-
-    # -- for Twisted -------------------------------------------------------------------------------------------------
-
-    def connectionMade(self) -> None:
-        """There is a connection."""
-        self._transport.bufferSize = READ_BYTES
-        if ITCPTransport.providedBy(self.transport):
-            self._transport.setTcpNoDelay(True)
-
-    def dataReceived(self, data: bytes) -> None:
-        """Bytes have come."""
-        if self._is_gathering:
-            self._gathered.append(data)
-        elif self._exchange is not None:
-            self._exchange.received(data)
-        else:
-            self.close()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """It is gone."""
-        self.hand_on()
-        exchange, self._exchange = self._exchange, None
-        self._lost(self)
-        if exchange is not None:
-            exchange.lost(reason)
-
-    @property
-    def _transport(self) -> Any:
-        return self.transport
 
 
 class Exchange:

@@ -13,7 +13,8 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from pipcache.edges.exchange import ClientTimeouts, Connection, Exchange
+from pipcache.edges.connection import Connection
+from pipcache.edges.exchange import ClientTimeouts, Exchange
 from pipcache.rules.errors import TruncatedBody, UpstreamUnavailable
 from tests.edges.scene import Receiver
 
