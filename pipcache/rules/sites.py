@@ -6,7 +6,6 @@ URL does not end in ``/simple/`` has no root and is asked for nothing but its pa
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Protocol
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
@@ -89,7 +88,7 @@ class UpstreamSite:
     @property
     def origin(self) -> Origin:
         """The origin that its index is on."""
-        return _origin_of(self.index_url)
+        return Origin.of(self.index_url)
 
     def page_url(self, path: str) -> str:
         """The address of ``/simple/`` or ``/simple/<project>/``, given as our own canonical path."""
@@ -117,12 +116,6 @@ class UpstreamSite:
             return Origin.of(url) == self.origin
         except ValueError:
             return False
-
-
-@lru_cache(maxsize=256)
-def _origin_of(index_url: str) -> Origin:
-    """As ``Origin.of``, for the few addresses that are asked about again and again."""
-    return Origin.of(index_url)
 
 
 def without_secrets(url: str) -> str:
