@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
@@ -243,7 +243,7 @@ class DiskStore:
         return (CacheKey(stored.key), stored) if stored else None
 
     @staticmethod
-    def folders() -> tuple[str, ...]:
+    def folders() -> Iterator[str]:
         """All folders that ``scan`` may be asked for."""
         return folder_names()
 

@@ -5,7 +5,7 @@ Shapes that cross these lines (``StoredResponse``, ``UpstreamRequest``, ``BodyRe
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
 from pipcache.rules.errors import PipcacheError, StorageError
@@ -298,7 +298,7 @@ class Store(Protocol):
         """Remove parts that nobody holds and nobody can resume."""
         ...
 
-    def folders(self) -> tuple[str, ...]:
+    def folders(self) -> Iterator[str]:
         """All that can be scanned."""
         ...
 

@@ -57,7 +57,7 @@ class Janitor:
         entries = size = 0
         try:
             await self._store.clear_parts(self._now(), 0.0)
-            folders = iter(self._store.folders())
+            folders = self._store.folders()
             while not self._is_stopped and (batch := tuple(islice(folders, FOLDERS_A_BATCH))):
                 now = self._now()
                 self._gone.clear()

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from attrs import asdict, evolve, frozen
@@ -213,9 +214,9 @@ class EntryFile:
     kind: str
 
 
-def folder_names() -> tuple[str, ...]:
-    """The 4096 folders that entries lie in, in order."""
-    return tuple(f"{number:03x}" for number in range(0x1000))
+def folder_names() -> Iterator[str]:
+    """The 4096 folders that entries lie in, in order; one at a time, as all of them take a quarter of a megabyte."""
+    return (f"{number:03x}" for number in range(0x1000))
 
 
 def is_folder_name(name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import linecache
 import os
 from pathlib import Path
 from typing import Any, ClassVar
@@ -39,6 +40,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     """
     if reactor is None:
         from twisted.internet import reactor
+    linecache.clearcache()  # attrs keeps there, for debuggers, the source of each method that it made: 0.4 MB
     given = {path: options[option] for option, path in _SETTINGS.items()}
     try:
         configuration = load_configuration(options["config"], given, os.environ, Path.home(), Path.cwd())

@@ -235,7 +235,7 @@ def test_what_is_not_ours_stays(store: DiskStore) -> None:
     again = new_store(store.root)
     again.prepare()
     clear(again)
-    assert len(result_of(again.scan(again.folders(), LONG_AFTER))) == 1
+    assert len(result_of(again.scan(tuple(again.folders()), LONG_AFTER))) == 1
     assert result_of(again.remove((KEY.digest,), LONG_AFTER)) == (KEY.digest,)
     assert tree(store.root) == {"VERSION": b"1\n", **dict.fromkeys(names, b"theirs")}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from attrs import define, field, frozen
@@ -49,9 +49,9 @@ class World:
 
     # -- the store ---------------------------------------------------------------------------------------------------
 
-    def folders(self) -> tuple[str, ...]:
+    def folders(self) -> Iterator[str]:
         """All of them."""
-        return FOLDERS
+        return iter(FOLDERS)
 
     def clear_parts(self, now: float, grace_seconds: float) -> Deferred[int]:
         """There are none."""

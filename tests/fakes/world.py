@@ -84,7 +84,7 @@ class Process:
         self.catalog = Catalog()
         token = world.token
         self.store = DiskStore(ROOT, self.in_thread, world.limits.max_bytes // QUARANTINE_SHARE, self.files, token)
-        self.store.folders = lambda: world.folders  # type: ignore[method-assign]  # all that our paths can be in
+        self.store.folders = lambda: iter(world.folders)  # type: ignore[method-assign]  # all that our paths can be in
         limits = world.limits
         self.janitor = Janitor(self.store, self.catalog, limits, self.clock, world.now, self.events)
         self.holdings = Holdings(
