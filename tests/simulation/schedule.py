@@ -184,6 +184,7 @@ class Simulation:
     def _end(self) -> None:
         """One more restart: what is served then is whole and right, and what nobody owns is gone in time."""
         world = self.world
+        world.mend_disk()  # what cannot be removed now is removed by a later scan, for which nobody waits here
         world.process.clock.advance(3700.0)  # orphans and parts are past their grace
         world.restart()
         self._note("restarted")

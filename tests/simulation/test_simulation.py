@@ -19,6 +19,13 @@ def test_everything_holds_whatever_happens(first: int) -> None:
             run_seed(seed)
 
 
+@pytest.mark.parametrize(("seed", "steps"), [(27, 100), (1, 200), (14, 200), (31, 200)])
+def test_a_run_may_end_while_the_disk_is_broken(seed: int, steps: int) -> None:
+    """Cut short where a disk that fails has just kept something from being removed: it is gone after the next start."""
+    with small_sizes():
+        run_seed(seed, steps)
+
+
 def test_a_seed_always_does_the_same() -> None:
     """Two runs of one seed take the same steps at the same times, so a failing one can be looked at again."""
     with small_sizes():
