@@ -19,10 +19,12 @@ once bytes were let go, and when the last follower leaves there is nobody to fet
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
 
+from pipcache.engine.appending import Appending, Chunks
 from pipcache.engine.interfaces import Follower, GrowingBody, UpstreamResponse
 from pipcache.engine.waiters import Waiters
 from pipcache.rules.errors import DigestMismatch, MalformedResponse, TruncatedBody, Unwanted, UpstreamError
@@ -62,9 +64,13 @@ class Fetch:
 
     ``length``: in bytes, None while nobody has said it. ``shown`` fires once, with the first byte that a client may see or
     when the body is whole, whichever response brings that.
+
+    ``appending``: where chunks are appended when that is slow; None: here in any case.
     """
 
-    def __init__(self, body: GrowingBody, expected: Expected, length: int | None = None) -> None:
+    def __init__(
+        self, body: GrowingBody, expected: Expected, length: int | None = None, appending: Appending | None = None
+    ) -> None:
         self.body = body
         self.length = length
         self.is_whole = False
@@ -78,8 +84,11 @@ class Fetch:
         self._hasher = _hasher(expected.digest)
         self._hint_hasher = None if expected.digest else _hasher(expected.hint)
         self._followers: list[Follower] = []
-        self._response: UpstreamResponse | None = None
+        self._appending = appending
+        self._response: UpstreamResponse | Chunks | None = None
         self._taken: Deferred[None] | None = None
+        self._is_lent = False
+        self._when_back: Callable[[], None] | None = None
         self._skip_bytes = 0
         self._is_over = False
         self._is_broken = False
@@ -104,13 +113,14 @@ class Fetch:
         except UpstreamError:
             response.abandon()
             raise
-        self._response = response
+        chunks = None if self._appending is None else Chunks(self._appending, self, response)
+        self._response = chunks or response
         self._taken = Deferred()
         self._response_bytes = 0
         taken = self._taken
         if self._is_paused:
-            response.pause()
-        response.deliver(self)
+            self._response.pause()
+        response.deliver(chunks or self)
         await taken
 
     @property
@@ -194,18 +204,35 @@ class Fetch:
 
     def received(self, data: bytes) -> None:
         """Take the next chunk and offer it."""
+        data = self.unseen(data)
+        if data:
+            self.append(data)
+            self.appended(data)
+
+    def unseen(self, data: bytes) -> bytes:
+        """What of the next chunk is to be appended; empty where nothing is."""
         self._response_bytes += len(data)
         if self._skip_bytes:
             skipped = min(self._skip_bytes, len(data))
             self._skip_bytes -= skipped
             data = data[skipped:]
         if not data or self._taken is None:
-            return
-        offset = self.body.size
-        if self._is_too_long(offset + len(data)):
+            return b""
+        if self._is_too_long(self.body.size + len(data)):
             self.abandon(self._too_long())
-            return
-        self._append(data)
+            return b""
+        return data
+
+    def append(self, data: bytes) -> None:
+        """Digest it and append it to the body; in a thread only while that is lent."""
+        self.body.append(data)
+        for hasher in (self._hasher, self._hint_hasher):
+            if hasher is not None:
+                hasher.update(data)
+
+    def appended(self, data: bytes) -> None:
+        """Offer what has just been appended."""
+        offset = self.body.size - len(data)
         if self.length is not None and self.body.size > self.length:
             self.is_wrong = True
             self.abandon(TruncatedBody(f"more bytes came than the {self.length} that were announced"))
@@ -221,6 +248,23 @@ class Fetch:
             self._hold_back()
         elif self.length is None and self._expected.grown is not None:
             self._expected.grown(self.body.size)
+
+    @property
+    def is_filed(self) -> bool:
+        """Whether what comes goes to a file."""
+        return self.body.is_whole_on_disk
+
+    def lend(self) -> None:
+        """A thread has the body from now on; the response does not end, and the body is not closed, until it is back."""
+        self._is_lent = self._was_held_up = True
+
+    def take_back(self) -> None:
+        """The thread has done."""
+        self._is_lent = False
+        when_back, self._when_back = self._when_back, None
+        if when_back is not None:
+            when_back()
+        self._close_if_unread()
 
     def ended(self, length_was_known: bool) -> None:
         """The response says that this was all: see whether it is right."""
@@ -295,12 +339,6 @@ class Fetch:
     def _too_long(self) -> MalformedResponse:
         return MalformedResponse(f"a body of more than {self._expected.max_bytes} bytes")
 
-    def _append(self, data: bytes) -> None:
-        self.body.append(data)
-        for hasher in (self._hasher, self._hint_hasher):
-            if hasher is not None:
-                hasher.update(data)
-
     def _found(self) -> str:
         """What all bytes so far come to, by the digest that was promised."""
         return self.body.sha256 if self._hasher is None else self._hasher.hexdigest()
@@ -329,16 +367,20 @@ class Fetch:
                 self.abandon(Unwanted("the last client left, and the body cannot be kept"))
 
     def _end(self, error: UpstreamError | None) -> None:
-        taken, self._taken, self._response = self._taken, None, None
+        taken, self._taken = self._taken, None
+        response, self._response = self._response, None
+        if isinstance(response, Chunks):
+            response.close()
         if taken is None:
             return
-        if error is None:
-            taken.callback(None)
+        tell = partial(taken.callback, None) if error is None else partial(taken.errback, error)
+        if self._is_lent:
+            self._when_back = tell
         else:
-            taken.errback(error)
+            tell()
 
     def _close_if_unread(self) -> None:
-        if self._is_released and not self._followers:
+        if self._is_released and not self._followers and not self._is_lent:
             self.body.close()
 
 

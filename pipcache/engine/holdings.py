@@ -11,6 +11,7 @@ from typing import Protocol
 
 from attrs import frozen
 
+from pipcache.engine.appending import Appending
 from pipcache.engine.fetch import Fetch
 from pipcache.engine.interfaces import Events, GrowingBody, InThread, NewVariant, Store, StoredBody
 from pipcache.engine.upstreams import Asked
@@ -93,6 +94,7 @@ class Holdings:
         events: who is told of trouble.
         when_crowded: called when a publication crossed a high mark, or the disk had no room.
         in_thread: where what may block is run.
+        appending: how bodies that are to be kept are appended; None: always in the reactor.
     """
 
     def __init__(
@@ -106,8 +108,10 @@ class Holdings:
         events: Events,
         when_crowded: WhenCrowded,
         in_thread: InThread,
+        appending: Appending | None = None,
     ) -> None:
         self.store = store
+        self.appending = appending
         self.catalog = catalog
         self.now = now
         self._limits = limits

@@ -253,6 +253,7 @@ class PageFetches:
         fetch = Fetch(
             self._holdings.receive(key, asked.response.length, in_memory=in_memory),
             Expected(max_kept_bytes=self._holdings.max_kept_bytes, max_bytes=MAX_PAGE_BYTES, is_needed_whole=True),
+            appending=self._holdings.appending,
         )
         if route.kind is RouteKind.PROJECT_LIST:
             return await self._take_list(route, key, fetching, asked, fetch)

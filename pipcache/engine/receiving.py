@@ -94,7 +94,7 @@ class Receiving:
             UpstreamError: it ended before there was anything to show.
         """
         body = self._holdings.receive(key, asked.response.length, plan.digest)
-        fetch = Fetch(body, self._expected(key, plan))
+        fetch = Fetch(body, self._expected(key, plan), appending=self._holdings.appending)
         try:
             return await self._shown(key, asked, fetch, plan)
         except UpstreamError as error:
@@ -106,7 +106,7 @@ class Receiving:
         self, route: Route, key: CacheKey, plan: Plan, attempt: Attempt, left: GrowingBody
     ) -> Incoming | None:
         """A fetch that goes on where somebody left it; None where that cannot be: from the start then."""
-        fetch = Fetch(left, self._expected(key, plan))
+        fetch = Fetch(left, self._expected(key, plan), appending=self._holdings.appending)
 
         async def go_on(asked: Asked) -> Incoming:
             incoming = await self._shown(key, asked, fetch, plan)

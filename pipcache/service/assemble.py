@@ -22,14 +22,17 @@ from pipcache.edges.exchange import ClientTimeouts
 from pipcache.edges.files import Files
 from pipcache.edges.logs import LoggedEvents
 from pipcache.engine.absences import Absences
+from pipcache.engine.appending import Appending
 from pipcache.engine.cache import Cache
 from pipcache.engine.holdings import Holdings
 from pipcache.engine.interfaces import InThread
 from pipcache.engine.janitor import Janitor
+from pipcache.engine.lag import LoopLag
 from pipcache.engine.scrub import Scrub
 from pipcache.engine.upstreams import PATIENCE_SECONDS, Upstreams
 from pipcache.rules.catalog import Catalog, Limits
 from pipcache.rules.freshness import Grace, Ttls
+from pipcache.rules.pace import Lateness, Pace
 from pipcache.rules.selection import Health, Selection
 from pipcache.rules.settings import Settings, Upstream
 from pipcache.rules.sites import UpstreamSite
@@ -63,6 +66,7 @@ class Program:
     root: Root
     site: PipcacheSite
     hot: HotResponses
+    lag: LoopLag
 
 
 def assemble(
@@ -95,7 +99,9 @@ def assemble(
     catalog = Catalog()
     store = DiskStore(cache_dir, in_thread, settings.cache.max_size_bytes // QUARANTINE_SHARE, files)
     janitor = Janitor(store, catalog, limits, reactor, time.time, events)
-    holdings = Holdings(store, catalog, limits, ttls, grace, time.time, events, janitor.nudge, in_thread)
+    pace = Pace()
+    appending = Appending(pace, in_thread, time.perf_counter)
+    holdings = Holdings(store, catalog, limits, ttls, grace, time.time, events, janitor.nudge, in_thread, appending)
     timeouts = ClientTimeouts(settings.upstream.timeout_seconds, settings.upstream.large_file_timeout_seconds)
     certificates = Certificates()
     name = process_name(secrets.token_hex(8))
@@ -106,7 +112,8 @@ def assemble(
     )
     absences = Absences(reactor.seconds, ttls, settings.cache.negative_ttl_seconds)
     cache = Cache.of(holdings, upstreams, absences, reactor, in_thread, secrets.token_hex, events)
-    report = _Report(catalog, upstreams, settings, reactor, events, lambda: site.connections)
+    lag = LoopLag(reactor)
+    report = _Report(catalog, upstreams, settings, reactor, events, lambda: site.connections, pace, lag.lateness)
     hot = HotResponses(settings.cache.hot_memory_bytes, time.time)
     catalog.when_changed = hot.drop
     root = Root(cache, hot, reactor, events, report.now, name)
@@ -118,7 +125,9 @@ def assemble(
         site.access_log = AccessLog(settings.log.access, path, reactor, time.time, events.access_log_failed)
     if can_tell():
         site.protocol = channel_of(hot)  # type: ignore[assignment]
-    return Program(pool, in_thread, store, holdings, janitor, scrub, upstreams, certificates, client, root, site, hot)
+    return Program(
+        pool, in_thread, store, holdings, janitor, scrub, upstreams, certificates, client, root, site, hot, lag
+    )
 
 
 def site_of(upstream: Upstream) -> UpstreamSite:
@@ -146,6 +155,8 @@ class _Report:
         reactor: Any,
         events: LoggedEvents,
         connections: Callable[[], int],
+        pace: Pace,
+        lateness: Lateness,
     ) -> None:
         self._catalog = catalog
         self._upstreams = upstreams
@@ -153,10 +164,16 @@ class _Report:
         self._reactor = reactor
         self._events = events
         self._connections = connections
+        self._pace = pace
+        self._lateness = lateness
         self._began_at = reactor.seconds()
 
     def now(self) -> dict[str, Any]:
-        """The report of this moment; sizes in bytes."""
+        """The report of this moment; sizes in bytes.
+
+        ``loop``: how late the reactor was at the looks of the last minute. ``appending``: how long a chunk of a body takes
+        to be digested and appended, on average, and whether that is done in a thread for being slow.
+        """
         known = {site.name for site in self._upstreams.sites}
         return {
             "status": "healthy" if self._events.trouble is None else "degraded",
@@ -166,6 +183,14 @@ class _Report:
             "entries": len(self._catalog),
             "max_entries": self._settings.cache.max_entries,
             "connections": self._connections(),
+            "loop": {
+                "lag_seconds": round(self._lateness.average_seconds, 6),
+                "worst_lag_seconds": round(self._lateness.worst_seconds, 6),
+            },
+            "appending": {
+                "seconds_per_chunk": round(self._pace.average_seconds, 6),
+                "is_in_thread": self._pace.is_slow,
+            },
             "uptime_seconds": round(self._reactor.seconds() - self._began_at, 1),
             "version": __version__,
             "python": sys.version.split()[0],

@@ -156,6 +156,7 @@ class PipcacheService(Service):
         self._open_access_log()
         self._begin_scan()
         self._sweeping.start(SWEEP_SECONDS, now=False)
+        self._program.lag.start()
         Deferred.fromCoroutine(self._find_upstreams())
 
     def _open_access_log(self) -> None:
@@ -224,6 +225,7 @@ class PipcacheService(Service):
             self._sweeping.stop()
         if self._next_scan is not None and self._next_scan.active():
             self._next_scan.cancel()
+        program.lag.stop()
         program.janitor.stop()
         program.scrub.stop()
         await self._drained()

@@ -43,11 +43,15 @@ class Threads:
             run()
         return result
 
+    def run_one(self) -> None:
+        """Run what has been held the longest."""
+        self._waiting.pop(0)()
+
     def let_go(self) -> None:
         """Run what was held, and from now on everything at once."""
         self.is_held = False
         while self._waiting:
-            self._waiting.pop(0)()
+            self.run_one()
 
 
 class MemoryFiles(Files):

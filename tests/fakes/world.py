@@ -24,6 +24,7 @@ from pipcache.edges.body import GrowingBody
 from pipcache.edges.disk import DiskStore
 from pipcache.engine import fetch, follower
 from pipcache.engine.absences import Absences
+from pipcache.engine.appending import Appending
 from pipcache.engine.cache import Cache
 from pipcache.engine.holdings import Holdings
 from pipcache.engine.janitor import Janitor
@@ -33,6 +34,7 @@ from pipcache.rules import response
 from pipcache.rules.catalog import Catalog, Limits
 from pipcache.rules.errors import StorageError
 from pipcache.rules.freshness import Grace, Ttls
+from pipcache.rules.pace import Pace
 from tests.fakes.exchanges import Character, Said, SimulatedClient
 from tests.fakes.memory_files import CHANGING_KINDS, KINDS, MemoryDisk, MemoryFiles
 from tests.fakes.readers import Reader, Wrong
@@ -97,6 +99,7 @@ class Process:
             self.events,
             self.janitor.nudge,
             self.in_thread,
+            Appending(world.pace, self.in_thread, self.clock.seconds),
         )
         absences = Absences(self.clock.seconds, TTLS, 0.0)
         self.cache = Cache.of(self.holdings, self.upstreams, absences, self.clock, self.in_thread, token, self.events)
@@ -158,9 +161,10 @@ class Process:
 class World:
     """One seed's world."""
 
-    def __init__(self, seed: int, limits: Limits = LIMITS) -> None:
+    def __init__(self, seed: int, limits: Limits = LIMITS, pace: Pace | None = None) -> None:
         self.random = Random(seed)
         self.limits = limits
+        self.pace = pace or Pace()
         self.folders = FOLDERS
         self.seconds = 1000.0
         self.said = Said()

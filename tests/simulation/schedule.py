@@ -8,6 +8,7 @@ from random import Random
 from twisted.internet.defer import Deferred
 
 from pipcache.rules.fields import Fields, get
+from pipcache.rules.pace import Pace
 from tests.fakes.readers import Reader, Wrong
 from tests.fakes.truth import TRUTH
 from tests.fakes.world import World
@@ -21,9 +22,9 @@ _LOOK_EVERY = 10
 class Simulation:
     """Runs one seed; raises ``Wrong`` with what the seed did last."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, pace: Pace | None = None) -> None:
         self.seed = seed
-        self.world = World(seed)
+        self.world = World(seed, pace=pace)
         self.log: list[str] = []
         self._etags: dict[str, str] = {}
         actions: tuple[tuple[int, Callable[[], None]], ...] = (
@@ -199,8 +200,8 @@ class Simulation:
         world.process.kill()
 
 
-def run_seed(seed: int, steps: int = STEPS) -> list[str]:
-    """Run one seed; what it did."""
-    simulation = Simulation(seed)
+def run_seed(seed: int, steps: int = STEPS, pace: Pace | None = None) -> list[str]:
+    """Run one seed; what it did. ``pace``: of appending; None: it is fast."""
+    simulation = Simulation(seed, pace)
     simulation.run(steps)
     return simulation.log
