@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 from attrs import evolve
+from OpenSSL import SSL, crypto
 from twisted.application.service import Service
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
@@ -35,6 +36,7 @@ from pipcache.service.assemble import Program, assemble
 from pipcache.service.configuration import Configuration, choose_cache_dir
 from pipcache.service.descriptors import connections_with, descriptors_for, raised_descriptor_limit
 from pipcache.service.reach import Reach
+from pipcache.web.tls import SecureReactor
 from pipcache.web.transport import make_prompt
 
 SWEEP_SECONDS = 30.0
@@ -106,16 +108,15 @@ class PipcacheService(Service):
             SystemExit: that cannot be; the message is the one line that says so.
         """
         failures: list[Failure] = []
+        reactor = SecureReactor(self._reactor, self._program.in_thread)
         try:
-            listening = serverFromString(self._reactor, endpoint).listen(self._program.site)
+            listening = serverFromString(reactor, endpoint).listen(self._program.site)
         except Exception:  # whatever its parser, or OpenSSL reading a certificate, makes of it
             failures.append(Failure())
         else:
             listening.addCallbacks(self._listening, failures.append)
         if failures:
-            reason = getattr(failures[0].value, "socketError", failures[0].value)
-            said = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
-            raise SystemExit(f"pipcache: {trouble}: {said}; {advice}")
+            raise SystemExit(f"pipcache: {trouble}: {_said(failures[0].value)}; {advice}")
 
     def _limit_connections(self) -> None:
         """Let no more clients in than there are descriptors for."""
@@ -325,6 +326,17 @@ class PipcacheService(Service):
             if isinstance(host, IPv4Address | IPv6Address):
                 own |= local_addresses(host.port, self._settings.server.host)
         return discover_pip_index(own, os.environ)
+
+
+def _said(error: BaseException | None) -> str:
+    """Why an endpoint cannot be listened on, in words for the one who wrote it."""
+    reason = getattr(error, "socketError", error)
+    if isinstance(reason, SSL.Error | crypto.Error):
+        words = "; ".join(each[-1] for each in reason.args[0]) if reason.args else "no reason given"
+        return f"OpenSSL finds no certificate with its key in the files of the endpoint ({words})"
+    if isinstance(reason, OSError) and reason.strerror:
+        return f"{reason.filename}: {reason.strerror}" if reason.filename else reason.strerror
+    return str(reason) or type(reason).__name__
 
 
 def _as_deferred(result: Any) -> Deferred[Any]:

@@ -33,6 +33,7 @@ from twisted.web.http import HTTPChannel
 from twisted.web.http_headers import Headers
 
 from pipcache.web.refusals import FOLDED, MALFORMED, NOT_TO_READ, TOO_LATE, TOO_LONG, Refusal, refusal_of_method
+from pipcache.web.tls import SecureServer
 
 if TYPE_CHECKING:
     from pipcache.web.site import PipcacheSite
@@ -153,12 +154,17 @@ class Channel(HTTPChannel):
         self.writes += 1
         transport = cast(Any, self.transport)
         transport.write(refusal.response)
-        if self.isSecure() or not hasattr(transport, "loseWriteConnection"):  # type: ignore[no-untyped-call]
+        if not self._closes_by_halves(transport):
             self.loseConnection()  # type: ignore[no-untyped-call]
             return
         transport.unregisterProducer()
         transport.loseWriteConnection()
         self._leaves_at = self.site.seconds() + LINGER_SECONDS
+
+    def _closes_by_halves(self, transport: object) -> bool:
+        """Whether our side alone can be closed; of Twisted's TLS it is the side of the connection below."""
+        is_wrapped = self.isSecure() and not isinstance(transport, SecureServer)  # type: ignore[no-untyped-call]
+        return not is_wrapped and hasattr(transport, "loseWriteConnection")
 
     # -- to the transport --------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from attrs import frozen
 from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 
@@ -86,9 +87,13 @@ class NoRoom(Protocol):
     """
 
     def connectionMade(self) -> None:
-        """Answer before anything was asked. What was asked already is read, or closing would reset the connection."""
+        """Answer before anything was asked. What was asked already is read, or closing would reset the connection.
+
+        Over TLS nothing can be said before the handshake, which takes the client's time.
+        """
         transport: Any = self.transport
-        with suppress(OSError):
-            transport.getHandle().send(CROWDED.response)
-            transport.getHandle().recv(_READ_BYTES)
+        if not ISSLTransport.providedBy(transport):
+            with suppress(OSError):
+                transport.getHandle().send(CROWDED.response)
+                transport.getHandle().recv(_READ_BYTES)
         transport.connectionLost(Failure(ConnectionDone()))

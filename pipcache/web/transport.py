@@ -12,7 +12,8 @@ be there. A file that is shorter than was promised breaks the connection, so tha
 
 Twisted's documentation lets ``Port.transport`` be replaced. Beyond that this relies on one thing: that a transport calls
 its own ``startWriting`` when it holds bytes back, and ``stopWriting`` when all are sent. A transport that is no
-``PromptServer`` (TLS, or a test's) is written to as ever; nobody asks it for ``send_file``.
+``PromptServer`` (of another kind of port, or a test's) is written to as ever; nobody asks it for ``send_file``. ``tls`` has
+the one that encrypts.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ Done = Callable[[Exception | None], None]
 
 
 @define
-class _File:
+class SentFile:
     """What is to be sent of a file; ``held_until``: as far as a thread has read it."""
 
     descriptor: int
@@ -78,7 +79,7 @@ class PromptServer(tcp.Server):
         self._in_thread = in_thread
         self._crowd = crowd
         self._holds = False
-        self._file: _File | None = None
+        self._file: SentFile | None = None
         self._behind: list[bytes] = []
         self._closes_behind = False
         super().__init__(*accepted)
@@ -120,14 +121,18 @@ class PromptServer(tcp.Server):
             self._behind.append(data)
             return
         if data and self._may_send():
-            try:
-                sent = self.socket.send(data)
-            except OSError:  # no room, or no client: which of them is for Twisted to find out
-                sent = 0
+            sent = self._send(data)
             if sent == len(data):
                 return
             data = bytes(memoryview(data)[sent:])
         super().write(data)
+
+    def _send(self, data: bytes) -> int:
+        """How many of these bytes the system took."""
+        try:
+            return self.socket.send(data)
+        except OSError:  # no room, or no client: which of them is for Twisted to find out
+            return 0
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
         """Send these bytes."""
@@ -171,7 +176,7 @@ class PromptServer(tcp.Server):
             held_until: as far as the caller has just seen the file to be in memory.
         """
         assert self._file is None, "one file at a time"
-        file = _File(descriptor, start, start + count, done, held_until)
+        file = SentFile(descriptor, start, start + count, done, held_until)
         may_send = self._may_send()
         is_at_hand = bool(count) and self._is_at_hand(file)
         if may_send and is_at_hand:
@@ -197,7 +202,7 @@ class PromptServer(tcp.Server):
         except OSError:
             return head
 
-    def _send_piece(self, file: _File, *, is_at_hand: bool = False) -> None:
+    def _send_piece(self, file: SentFile, *, is_at_hand: bool = False) -> None:
         """Send a piece of the file, or have it read."""
         if file.position >= file.stop:
             self._ended()
@@ -220,7 +225,7 @@ class PromptServer(tcp.Server):
         if file.position >= file.stop:
             self._ended()
 
-    def _sent(self, file: _File, count: int) -> int:
+    def _sent(self, file: SentFile, count: int) -> int:
         """How many of the next bytes the system took."""
         if not file.is_copied:
             try:
@@ -232,7 +237,7 @@ class PromptServer(tcp.Server):
         data = os.pread(file.descriptor, min(count, _COPY_BYTES), file.position)
         return self.socket.send(data) if data else 0
 
-    def _fail(self, file: _File, error: Exception) -> None:
+    def _fail(self, file: SentFile, error: Exception) -> None:
         """Break the connection; ``connectionLost`` tells whose file it is."""
         file.failure = error
         self.abortConnection()
@@ -257,20 +262,20 @@ class PromptServer(tcp.Server):
 
     # -- files that are not in memory --------------------------------------------------------------------------------
 
-    def _is_at_hand(self, file: _File) -> bool:
+    def _is_at_hand(self, file: SentFile) -> bool:
         """Whether the next piece can be sent without waiting for the disk."""
         stop = min(file.stop, file.position + CALL_BYTES)
         if not _WITHOUT_WAITING or stop <= file.held_until:
             return True
         return _is_in_memory(file.descriptor, file.position, stop - 1)
 
-    def _read_ahead(self, file: _File) -> None:
+    def _read_ahead(self, file: SentFile) -> None:
         """Have the next part of the file read in a thread; the reactor does not watch this client meanwhile."""
         file.is_being_read = True
         super().stopWriting()
         Deferred.fromCoroutine(self._read(file))
 
-    async def _read(self, file: _File) -> None:
+    async def _read(self, file: SentFile) -> None:
         stop = min(file.stop, file.position + AHEAD_BYTES)
         try:
             await self._in_thread(partial(_read_through, file.descriptor, file.position, stop))

@@ -18,6 +18,7 @@ import pytest_twisted
 from attrs import define, field
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.ssl import PrivateCertificate
 from twisted.internet.task import deferLater
 
 from pipcache.edges.logs import LoggedEvents, new_logger
@@ -27,8 +28,10 @@ from pipcache.rules.routes import parse_target
 from pipcache.rules.settings import CacheSettings, LogSettings, Settings, Upstream, UpstreamSettings
 from pipcache.service.assemble import Program, assemble
 from pipcache.service.reach import Reach
+from pipcache.web.tls import SecureReactor
 from pipcache.web.transport import make_prompt
 from tests.fakes.client import Answer, Client
+from tests.fakes.tls import self_signed
 from tests.fakes.upstream import FakeUpstream
 
 BOUND_SECONDS = 20.0
@@ -74,7 +77,9 @@ class Proxy:
     patience_seconds: float = PATIENCE_SECONDS
     program: Program = field(init=False)
     port: int = field(init=False, default=0)
+    tls_port: int = field(init=False, default=0)
     _listening: Any = field(init=False, default=None)
+    _listening_tls: Any = field(init=False, default=None)
 
     async def start(self, *, scan: bool = False) -> None:
         """Assemble, listen on a port that the system chooses, and answer."""
@@ -90,12 +95,21 @@ class Proxy:
         if scan:
             await self.program.janitor.scan()
 
+    def listen_with_tls(self) -> None:
+        """Listen with TLS too, until it is stopped; the certificate is that of ``self_signed``."""
+        options = PrivateCertificate.loadPEM(self_signed().identity).options()
+        secure = SecureReactor(reactor, self.program.in_thread)
+        self._listening_tls = secure.listenSSL(0, self.program.site, options, interface="127.0.0.1")
+        self.tls_port = self._listening_tls.getHost().port
+
     async def stop(self) -> None:
         """Stop listening, drop every connection, write what is to be written, end the threads."""
         if self._listening is None:
             return
         await self._listening.stopListening()
-        self._listening = None
+        if self._listening_tls is not None:
+            await self._listening_tls.stopListening()
+        self._listening = self._listening_tls = None
         try:
             await self.program.site.abort()
             self.program.hot.clear()

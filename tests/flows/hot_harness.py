@@ -15,12 +15,14 @@ from hashlib import sha256
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol, wrapClientTLS
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
 from twisted.python.failure import Failure
 
 from pipcache.web.hot_answers import HotAnswer
 from pipcache.web.hot_channel import HotChannel
+from tests.fakes.tls import self_signed
 from tests.flows.harness import PAGE_TYPE, Proxy, eventually, page
 
 METADATA = b"Metadata-Version: 2.1\nName: demo\nVersion: 1.0\n"
@@ -79,12 +81,18 @@ class Talk(Protocol):
 
     @classmethod
     async def to(cls, proxy: Proxy) -> Talk:
-        """Connect."""
+        """Connect, with TLS where it listens with that, and have the handshake behind you."""
         before = set(proxy.program.site._channels)
-        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", proxy.port)
+        endpoint: Any = TCP4ClientEndpoint(reactor, "127.0.0.1", proxy.tls_port or proxy.port)
+        if proxy.tls_port:
+            trusted = trustRootFromCertificates([Certificate.loadPEM(self_signed().pem)])
+            endpoint = wrapClientTLS(optionsForClientTLS("127.0.0.1", trustRoot=trusted), endpoint)
         talk = await connectProtocol(endpoint, cls(proxy))
         await eventually(lambda: bool(proxy.program.site._channels - before))
         (talk.channel,) = proxy.program.site._channels - before
+        if proxy.tls_port:
+            tls = talk.channel.transport.getHandle()
+            await eventually(lambda: b"finished" in tls.get_state_string())
         return talk
 
     def dataReceived(self, data: bytes) -> None:
@@ -122,7 +130,7 @@ class Talk(Protocol):
 
     @property
     def _unread(self) -> int:
-        handle = self.transport.getHandle()  # type: ignore[union-attr]
+        handle = getattr(self.transport, "transport", self.transport).getHandle()
         return int(struct.unpack("i", fcntl.ioctl(handle.fileno(), termios.FIONREAD, bytes(4)))[0])
 
 

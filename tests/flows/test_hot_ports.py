@@ -17,6 +17,7 @@ from twisted.internet.threads import deferToThread
 from pipcache.service import assemble
 from pipcache.web import hot_channel
 from pipcache.web.channel import Channel
+from pipcache.web.tls import SecureReactor
 from pipcache.web.transport import make_prompt
 from tests.fakes.tls import self_signed
 from tests.fakes.upstream import FakeUpstream
@@ -52,8 +53,10 @@ def _haproxy(port: Any, _: Path) -> socket.socket:
     return connection
 
 
+TLS = "ssl:0:interface=127.0.0.1:privateKey={folder}/pem:certKey={folder}/pem"
 PORTS = {
-    "tls": ("ssl:0:interface=127.0.0.1:privateKey={folder}/pem:certKey={folder}/pem", _tls, "127.0.0.1"),
+    "tls": (TLS, _tls, "127.0.0.1"),
+    "tls of Twisted's": (TLS, _tls, "127.0.0.1"),
     "unix": ("unix:{folder}/s", _unix, "-"),
     "haproxy": ("haproxy:tcp:0:interface=127.0.0.1", _haproxy, "192.0.2.7"),
 }
@@ -62,10 +65,12 @@ PORTS = {
 @pytest.mark.parametrize("kind", PORTS)
 @bounded
 async def test_hits_on_other_ports(ready: Proxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str) -> None:
-    """What is in memory goes the short way, a file the long one, on one connection; the log knows whose it is."""
+    """What is in memory goes the short way, on one connection; the log knows whose it is. A file does on sockets of ours."""
     endpoint, connect, client = PORTS[kind]
     (tmp_path / "pem").write_bytes(self_signed().identity)
-    port = await serverFromString(reactor, endpoint.format(folder=tmp_path)).listen(ready.program.site)
+    secure = SecureReactor(reactor, ready.program.in_thread)
+    listening = serverFromString(secure if kind == "tls" else reactor, endpoint.format(folder=tmp_path))
+    port = await listening.listen(ready.program.site)
     make_prompt(port, ready.program.in_thread)
     ways = Ways(monkeypatch)
     lines = ready.program.site.access_log = Lines()
@@ -92,7 +97,7 @@ async def test_hits_on_other_ports(ready: Proxy, monkeypatch: pytest.MonkeyPatch
     assert (answers[1][1], answers[2][1]) == (BODIES[SMALL], BODIES[LARGE])
     assert answers[0][1] == answers[3][1]
     assert b"demo-1.2.tar.gz" in answers[0][1]
-    assert ways.short == 3
+    assert ways.short == (4 if kind == "tls" else 3)
     assert [(line[0], line[2].decode(), line[4]) for line in lines.lines] == [
         (client, target, 200) for target in TARGETS
     ]

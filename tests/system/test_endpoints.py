@@ -70,12 +70,18 @@ def test_it_listens_on_each_of_them(tmp_path):
     [
         ("nonsense:1", "Unknown endpoint type"),
         ("tcp:port=x", "invalid literal"),
-        ("ssl:0:privateKey=/absent.pem:certKey=/absent.pem", "absent.pem"),
+        ("ssl:0:privateKey=/absent.pem:certKey=/absent.pem", "/absent.pem: No such file or directory"),
+        ("ssl:0:privateKey={folder}/key:certKey={folder}/another", "Certificate public and private keys do not match"),
+        ("ssl:0:privateKey={folder}/key:certKey={folder}/words", "OpenSSL finds no certificate with its key"),
         ("unix:/absent/folder/socket", "No such file or directory"),
     ],
 )
 def test_one_that_cannot_be_listened_on_ends_the_start_in_one_line(tmp_path, endpoint, said):
     """The line names it and the setting."""
+    (tmp_path / "key").write_bytes(self_signed().identity.partition(b"-----BEGIN CERTIFICATE")[0])
+    (tmp_path / "another").write_bytes(self_signed.__wrapped__().pem)
+    (tmp_path / "words").write_text("none of the two")
+    endpoint = endpoint.format(folder=tmp_path)
     server = Server(tmp_path, {"upstream": NOWHERE})
     server.settings["server"]["endpoints"] = [endpoint]
     server.launch()

@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event
-from typing import Any
 
 import pytest
 from twisted.internet import reactor, tcp
-from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IPullProducer, IPushProducer
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.protocol import Factory
 from twisted.internet.threads import deferToThread
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pipcache.web import transport
 from pipcache.web.transport import PromptServer, make_prompt, read_at_hand
 from tests.flows.harness import bounded, eventually
+from tests.web.connections import BIG, Outcome, connected, in_thread
 
-BIG = os.urandom(1 << 16) * 128
 CALL_BYTES = 1 << 19
 AHEAD_BYTES = 1 << 21
+KINDS = pytest.mark.parametrize("is_secure", [False, True], ids=["plain", "tls"])
 
 
 @pytest.fixture(autouse=True)
@@ -34,53 +31,6 @@ def _short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a file of a few megabytes takes several."""
     monkeypatch.setattr(transport, "CALL_BYTES", CALL_BYTES)
     monkeypatch.setattr(transport, "AHEAD_BYTES", AHEAD_BYTES)
-
-
-class Peer(Protocol):
-    """One end of a connection: what came, and how it was closed."""
-
-    def __init__(self) -> None:
-        self.received = bytearray()
-        self.lost: Failure | None = None
-
-    def dataReceived(self, data: bytes) -> None:
-        """Collect."""
-        self.received += data
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """It is over."""
-        self.lost = reason
-
-
-async def _in_thread(function: Callable[[], Any]) -> Any:
-    return await deferToThread(function)
-
-
-@asynccontextmanager
-async def connected(in_thread: Any = _in_thread) -> AsyncIterator[tuple[PromptServer, Peer]]:
-    """Our side of a new connection, and the client, which reads all that comes."""
-    ours: list[Peer] = []
-
-    class Ours(Factory):
-        noisy = False
-
-        def buildProtocol(self, addr: object) -> Peer:
-            ours.append(Peer())
-            return ours[0]
-
-    port = reactor.listenTCP(0, Ours(), interface="127.0.0.1")  # type: ignore[attr-defined]
-    assert make_prompt(port, in_thread)
-    endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port)
-    client = await connectProtocol(endpoint, Peer())
-    await eventually(lambda: bool(ours) and ours[0].transport is not None)
-    try:
-        yield ours[0].transport, client  # type: ignore[misc]
-    finally:
-        for each in (ours[0], client):
-            if each.lost is None:
-                each.transport.abortConnection()  # type: ignore[union-attr]
-        await eventually(lambda: ours[0].lost is not None and client.lost is not None)
-        await port.stopListening()
 
 
 @pytest.fixture
@@ -99,17 +49,6 @@ def opened(tmp_path: Path) -> Iterator[Callable[[bytes], int]]:
         os.close(descriptor)
 
 
-class Outcome:
-    """What a transport said of a file, which it says once."""
-
-    def __init__(self) -> None:
-        self.said: list[Exception | None] = []
-
-    def __call__(self, error: Exception | None) -> None:
-        """It was said."""
-        self.said.append(error)
-
-
 # -- bytes -----------------------------------------------------------------------------------------------------------
 
 
@@ -123,10 +62,11 @@ async def test_bytes_are_sent_before_write_returns() -> None:
         await eventually(lambda: client.received == b"one two three")
 
 
+@KINDS
 @bounded
-async def test_what_there_is_no_room_for_follows_in_order() -> None:
+async def test_what_there_is_no_room_for_follows_in_order(is_secure: bool) -> None:
     """Megabytes to a client that does not read yet arrive whole, and then it is quiet."""
-    async with connected() as (server, client):
+    async with connected(is_secure=is_secure) as (server, client):
         client.transport.pauseProducing()  # type: ignore[union-attr]
         for start in range(0, len(BIG), 100_000):
             server.write(BIG[start : start + 100_000])
@@ -175,11 +115,12 @@ class Pulled(Pushing):
             self.server.unregisterProducer()
 
 
+@KINDS
 @pytest.mark.parametrize(("kind", "is_streaming"), [(Pushing, True), (Pulled, False)])
 @bounded
-async def test_producers_write_all(kind: type[Pushing], is_streaming: bool) -> None:
+async def test_producers_write_all(kind: type[Pushing], is_streaming: bool, is_secure: bool) -> None:
     """One that pushes is paused while there is no room, one that is pulled is asked again; all arrives."""
-    async with connected() as (server, client):
+    async with connected(is_secure=is_secure) as (server, client):
         client.transport.pauseProducing()  # type: ignore[union-attr]
         producer = kind(server, 200)
         server.registerProducer(producer, is_streaming)
@@ -190,10 +131,11 @@ async def test_producers_write_all(kind: type[Pushing], is_streaming: bool) -> N
         await eventually(lambda: len(client.received) == 200 << 16)
 
 
+@KINDS
 @bounded
-async def test_a_close_waits_for_what_was_written() -> None:
+async def test_a_close_waits_for_what_was_written(is_secure: bool) -> None:
     """All bytes arrive before the end, which is an orderly one."""
-    async with connected() as (server, client):
+    async with connected(is_secure=is_secure) as (server, client):
         server.write(BIG)
         server.loseConnection()
         await eventually(lambda: client.lost is not None)
@@ -236,10 +178,11 @@ def _refused(*_: object) -> int:
     raise OSError(errno.EINVAL, "not here")
 
 
+@KINDS
 @bounded
-async def test_a_close_waits_for_the_file(opened: Callable[[bytes], int]) -> None:
+async def test_a_close_waits_for_the_file(opened: Callable[[bytes], int], is_secure: bool) -> None:
     """Also where it is asked for while the file is on its way."""
-    async with connected() as (server, client):
+    async with connected(is_secure=is_secure) as (server, client):
         client.transport.pauseProducing()  # type: ignore[union-attr]
         server.send_file(b"head", opened(BIG), 0, len(BIG), Outcome())
         server.loseConnection()
@@ -271,10 +214,11 @@ async def test_no_turn_takes_more_than_its_share(
         assert max(counts) == CALL_BYTES
 
 
+@KINDS
 @bounded
-async def test_a_file_that_is_too_short_breaks_the_connection(opened: Callable[[bytes], int]) -> None:
+async def test_a_file_that_is_too_short_breaks_the_connection(opened: Callable[[bytes], int], is_secure: bool) -> None:
     """The client cannot take what it got for the whole, and the file's owner is told."""
-    async with connected() as (server, client):
+    async with connected(is_secure=is_secure) as (server, client):
         done = Outcome()
         server.send_file(b"head", opened(b"short"), 0, 10, done)
         await eventually(lambda: client.lost is not None)
@@ -282,10 +226,11 @@ async def test_a_file_that_is_too_short_breaks_the_connection(opened: Callable[[
         assert [type(each) for each in done.said] == [OSError]
 
 
+@KINDS
 @bounded
-async def test_a_client_that_leaves_ends_its_file(opened: Callable[[bytes], int]) -> None:
+async def test_a_client_that_leaves_ends_its_file(opened: Callable[[bytes], int], is_secure: bool) -> None:
     """The owner is told once, and may close it."""
-    async with connected() as (server, client):
+    async with connected(is_secure=is_secure) as (server, client):
         done = Outcome()
         client.transport.pauseProducing()  # type: ignore[union-attr]
         server.send_file(b"head", opened(BIG * 2), 0, 2 * len(BIG), done)
@@ -413,6 +358,6 @@ def test_only_ports_of_the_known_kind_are_changed() -> None:
     class Other(tcp.Port):
         transport = PromptServer  # type: ignore[assignment]
 
-    assert not make_prompt(object(), _in_thread)
-    assert not make_prompt(Other(0, Factory()), _in_thread)
-    assert make_prompt(tcp.Port(0, Factory()), _in_thread)
+    assert not make_prompt(object(), in_thread)
+    assert not make_prompt(Other(0, Factory()), in_thread)
+    assert make_prompt(tcp.Port(0, Factory()), in_thread)
