@@ -47,6 +47,10 @@ RECORD_BYTES = 1 << 14
 PIECE_BYTES = 1 << 18
 """What is encrypted of a file in one turn of the reactor."""
 
+_MODE = 0x1 | 0x2
+"""SSL_MODE_ENABLE_PARTIAL_WRITE and SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER: a record at a time, and what there was no room for
+is offered again from another place. Newer pyOpenSSLs have set both already."""
+
 _PIECE = memoryview(bytearray(PIECE_BYTES))
 """Where pieces of files are read to: of every client's, as none is kept beyond its turn."""
 
@@ -216,6 +220,7 @@ def _context_of(options: Any, factory: IProtocolFactory) -> SSL.Context | None:
     negotiated = IProtocolNegotiationFactory(factory, None)
     spoken = () if negotiated is None else tuple(negotiated.acceptableProtocols())
     try:
+        context.set_mode(_MODE)
         context.set_alpn_select_callback(partial(_selected, spoken))
     except ValueError:
         return None

@@ -15,9 +15,8 @@ import pytest
 from OpenSSL import SSL
 from twisted.internet import reactor
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
-from twisted.internet.interfaces import IHalfCloseableProtocol, IReactorTCP, ISSLTransport
+from twisted.internet.interfaces import IHalfCloseableProtocol, IOpenSSLContextFactory, IReactorTCP, ISSLTransport
 from twisted.internet.protocol import Factory
-from twisted.internet.ssl import PrivateCertificate
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from zope.interface import implementer
@@ -452,13 +451,20 @@ def test_another_reactor_keeps_its_own_tls() -> None:
     assert IReactorTCP.providedBy(secure)
 
 
-def _in_use() -> Any:
-    options = PrivateCertificate.loadPEM(self_signed().identity).options()
-    SSL.Connection(options.getContext(), None)
-    return options
+@implementer(IOpenSSLContextFactory)
+class InUse:
+    """One whose context is that of connections already, which newer pyOpenSSLs do not let anybody change."""
+
+    def getContext(self) -> InUse:
+        """The context."""
+        return self
+
+    def set_mode(self, mode: int) -> None:
+        """Refuse."""
+        raise ValueError
 
 
-@pytest.mark.parametrize("options", [object, _in_use])
+@pytest.mark.parametrize("options", [object, InUse])
 def test_what_makes_no_context_for_us_keeps_twisteds_tls(options: Callable[[], Any]) -> None:
     """One that makes connections of its own, or is in use elsewhere."""
     assert tls._context_of(options(), Factory()) is None
