@@ -9,6 +9,7 @@ that cannot be read is left out, for one bad link must not cost a project its pa
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
@@ -20,7 +21,11 @@ _FIT_TO_ASK_FOR = re.compile(r"[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%]*")
 _ASKABLE = "-._~:/?[]@!$&'()*+,;=%"
 _UNFIT_FOR_HOST = re.compile(r"[\x00-\x20\x7f\"<>\\^`{|}]")
 # What nearly every link looks like, written or resolved: nothing in it to split, check or encode any further.
-_PLAIN_URL = re.compile(r"(https?://[A-Za-z0-9.\-]++(?::[0-9]{1,4})?/[A-Za-z0-9\-._~%!$&'()*+,;=:@/]*+)(?:#([ -~]*+))?")
+_PORT = r"(?::(?:[0-9]{1,4}|[1-5][0-9]{4}))?"
+_FRAGMENT = r"(?:#([ -~]*+))?"
+_PLAIN_URL = re.compile(rf"(https?://[A-Za-z0-9.\-]++{_PORT}/[A-Za-z0-9\-._~%!$&'()*+,;=:@/]*+){_FRAGMENT}")
+# What nearly every other one looks like: a way up, then segments of which none is empty, begins with a dot or has a colon.
+_PLAIN_REFERENCE = re.compile(rf"(/|(?:\.\./)++)((?:[A-Za-z0-9\-_~%!+][A-Za-z0-9\-._~%!+]*+/?)++){_FRAGMENT}")
 
 
 class FileLink(NamedTuple):
@@ -47,13 +52,30 @@ def file_link(href: str, base: str) -> FileLink | None:
     """The file that a reference leads to from `base`; None where it leads to anything else."""
     href = href.strip(_CONTROL_OR_SPACE)
     try:
-        resolved = href if _PLAIN_URL.match(href) else urljoin(base, href)
-        plain = _PLAIN_URL.fullmatch(resolved)
-        url, fragment = (plain[1], plain[2] or "") if plain else _asked_for(resolved)
+        url, fragment = _plain(href, base) or _asked_for(href if _PLAIN_URL.match(href) else urljoin(base, href))
     except ValueError:  # brackets that are no IPv6 address, a port that is no number
         return None
-    filename = unquote(url.partition("?")[0].rpartition("/")[2])
+    filename = url.partition("?")[0].rpartition("/")[2]
+    if "%" in filename:
+        filename = unquote(filename)
     return FileLink(filename, url, fragment) if is_distribution_filename(filename) else None
+
+
+def _plain(href: str, base: str) -> tuple[str, str] | None:
+    """What ``_asked_for`` gives for a reference that is plain; None where it is not."""
+    reference = _PLAIN_REFERENCE.fullmatch(href)
+    if reference is None:
+        plain = _PLAIN_URL.fullmatch(href)
+        return None if plain is None else (plain[1], plain[2] or "")
+    start = _plain_start(base, reference[1])
+    return None if start is None else (start + reference[2], reference[3] or "")
+
+
+@lru_cache(64)
+def _plain_start(base: str, way_up: str) -> str | None:
+    """Where a way up leads to, the same for all files of a page; None where that is no plain URL."""
+    start = urljoin(base, way_up)
+    return start if _PLAIN_URL.fullmatch(start) and start.endswith("/") and "#" not in start else None
 
 
 def _asked_for(resolved: str) -> tuple[str, str]:

@@ -139,17 +139,17 @@ def _file(entry: Json, start: str) -> DistributionFile | None:
     try:
         text = _name(entry.get("filename"), link.filename)
         for key, value in entry.items():
-            if key == "hashes":
-                fragment = _fragment(value, extras) or fragment
-            elif key in METADATA_KEYS or (value is None and key in _KNOWN_KEYS):
+            if key in _READ_APART or (value is None and key in _KNOWN_KEYS):
                 pass
+            elif key == "hashes":
+                fragment = _fragment(value, extras) or fragment
             elif key in _PLAIN_KEYS:
                 attributes[_PLAIN_KEYS[key]] = _fit(value, str)
             elif key in _CONVERTED_KEYS:
                 attributes.update(_CONVERTED_KEYS[key](value))
             elif (value is None or isinstance(value, str)) and DATA_ATTRIBUTE.fullmatch(key) and key not in _NOT_MEANT:
                 attributes.setdefault(key, value)
-            elif key not in {"filename", "url"}:
+            else:
                 extras[key] = value
         _read_metadata(entry, attributes, extras)
     except _UnfitEntry:
@@ -159,7 +159,7 @@ def _file(entry: Json, start: str) -> DistributionFile | None:
 
 def _name(given: Json, filename: str) -> str:
     """The name as the entry writes it where it means the URL's, else that."""
-    if given is None:
+    if given is None or given == filename:
         return filename
     return given if unquote(_fit(given, str)) == filename else filename
 
@@ -211,6 +211,7 @@ def _size(value: Json) -> dict[str, str | None]:
 
 
 _CONVERTED_KEYS: Final = {"yanked": _yanked, "gpg-sig": _gpg_sig, "size": _size}
+_READ_APART: Final = frozenset({"filename", "url", *METADATA_KEYS})
 _KNOWN_KEYS: Final = frozenset(_PLAIN_KEYS) | frozenset(_CONVERTED_KEYS)
 
 

@@ -23,6 +23,9 @@ from pipcache.rules.paths import canonical_path
 from pipcache.simple.model import DistributionFile, ProjectPage
 
 _KEPT = "/packages/"
+# What nearly every file's URL looks like: under its host's root, and its path is canonical.
+_PLAIN_SEGMENT = r"[A-Za-z0-9\-_~!+][A-Za-z0-9\-._~!+]*+"
+_PLAIN_KEPT = re.compile(rf"https?://[A-Za-z0-9.\-]++(?::[0-9]++)?(/packages/(?:{_PLAIN_SEGMENT}/)*+{_PLAIN_SEGMENT})")
 _UNFIT_FOR_FILENAME = re.compile(r"[\x00-\x1f\x7f/\\]")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -41,6 +44,9 @@ def local_path(url: str, project: str, upstream_root: str | None) -> str | None:
         A canonical path that begins with `/packages/` or `/-/files/`; None where the URL names no file that a
         path of ours could name.
     """
+    plain = _PLAIN_KEPT.fullmatch(url)
+    if plain is not None and (upstream_root is None or not _root(upstream_root)[1]):
+        return plain[1]
     url = url.partition("#")[0]
     try:
         parts = urlsplit(url)
@@ -90,6 +96,8 @@ def relative_href(target: str, page_path: str) -> str:
         page_path: the absolute path of the page; what follows its last slash does not matter.
     """
     here = page_path.split("/")[1:-1]
+    if here and not target.startswith(f"/{here[0]}/"):
+        return "../" * len(here) + target[1:]
     there = target.split("/")[1:]
     shared = 0
     while shared < min(len(here), len(there) - 1) and here[shared] == there[shared]:
