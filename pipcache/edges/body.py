@@ -13,7 +13,6 @@ affair.
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 
 from attrs import frozen
 
@@ -28,7 +27,7 @@ _HASHED_BYTES = 1 << 20
 class Part:
     """The file of a body that is being received, with its lease held through ``descriptor``."""
 
-    path: Path
+    path: str
     descriptor: int
 
 

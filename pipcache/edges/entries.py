@@ -9,6 +9,7 @@ import os
 import stat
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 from attrs import frozen
@@ -17,6 +18,11 @@ from pipcache.edges.body import StoredBody
 from pipcache.edges.files import Files, Identity
 from pipcache.rules.key import CacheKey
 from pipcache.rules.meta import StoredResponse, Variant, Verified, entry_name, key_of
+
+_PARSED = 512
+
+# A page's meta is read for each file that is looked for in it; what says the same is not taken apart again.
+_parsed = lru_cache(_PARSED)(StoredResponse.from_json)
 
 
 class Entries:
@@ -27,9 +33,13 @@ class Entries:
         self._files = files
         self._folders = f"{root}/"
 
-    def path(self, key: CacheKey, kind: str, generation: str | None = None) -> Path:
+    def folder(self, key: CacheKey) -> str:
+        """Where the entry's files lie, with a slash at its end."""
+        return f"{self._folders}{key.folder}/"
+
+    def path(self, key: CacheKey, kind: str, generation: str | None = None) -> str:
         """Where the entry's file of this kind lies."""
-        return self.root / key.folder / entry_name(key, kind, generation)
+        return self.folder(key) + entry_name(key, kind, generation)
 
     def meta_path(self, digest: str) -> Path:
         """Where the meta lies of the key with this digest."""
@@ -38,7 +48,7 @@ class Entries:
     def read(self, key: CacheKey) -> StoredResponse | None:
         """What is stored under the key, or None: nothing, or nothing that can be trusted."""
         try:
-            return StoredResponse.from_json(self._files.read_whole(self.path(key, "meta")), key)
+            return _parsed(self._files.read_whole(self.path(key, "meta")), key)
         except (OSError, ValueError):
             return None
 
@@ -116,7 +126,7 @@ class Entries:
 
     def _open(self, key: CacheKey, name: str, size: int, verified: Verified | None) -> StoredBody | None:
         try:
-            descriptor = self._files.open(self.root / key.folder / name)
+            descriptor = self._files.open(self.folder(key) + name)
         except OSError:
             return None
         try:

@@ -15,12 +15,16 @@ import fcntl
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeAlias
 
 from attrs import frozen
 
 from pipcache.rules.errors import StorageError
+
+AnyPath: TypeAlias = str | os.PathLike[str]
+"""A path in whichever form the caller has it; text, where it is asked for with each request."""
 
 _READ_BYTES = 1 << 20
 _WHOLE_BYTES = 16 << 20
@@ -55,12 +59,14 @@ class Files:
         """Make the folder and those above it that are missing."""
         if not path.parent.exists():
             self.make_folders(path.parent)  # `parents=True` would give these the mode of the umask
-        with _folder_of(path) as (folder, name):
-            try:
-                os.mkdir(name, 0o700, dir_fd=folder)
-            except FileExistsError:
-                if not stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
-                    raise _no_folder(path) from None
+        folder, name = _opened_folder_of(path)
+        try:
+            os.mkdir(name, 0o700, dir_fd=folder)
+        except FileExistsError:
+            if not stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+                raise _no_folder(path) from None
+        finally:
+            os.close(folder)
 
     def make_private(self, path: Path) -> None:
         """Take everybody else's rights on a folder away; one on which they have none is left alone."""
@@ -71,17 +77,17 @@ class Files:
         finally:
             os.close(descriptor)
 
-    def create(self, path: Path) -> int:
+    def create(self, path: AnyPath) -> int:
         """A descriptor for reading and writing of a file that did not exist before."""
-        return _open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        return _open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)[0]
 
-    def open_part(self, path: Path) -> int:
+    def open_part(self, path: AnyPath) -> int:
         """A descriptor for reading, and for appending to what is there."""
-        return _open(path, os.O_RDWR | os.O_APPEND)
+        return _open(path, os.O_RDWR | os.O_APPEND)[0]
 
-    def open(self, path: Path) -> int:
+    def open(self, path: AnyPath) -> int:
         """A descriptor for reading."""
-        return _open(path, os.O_RDONLY)
+        return _open(path, os.O_RDONLY)[0]
 
     def close(self, descriptor: int) -> None:
         """Give the descriptor back."""
@@ -98,18 +104,21 @@ class Files:
         """Up to ``count`` bytes at ``offset``; fewer only at the end of the file."""
         return os.pread(descriptor, count, offset)
 
-    def read_whole(self, path: Path) -> bytes:
+    def read_whole(self, path: AnyPath) -> bytes:
         """The content of a small file."""
-        descriptor = self.open(path)
+        descriptor, size = _open(path, os.O_RDONLY)
         try:
-            if os.fstat(descriptor).st_size > _WHOLE_BYTES:
+            if size > _WHOLE_BYTES:
                 raise OSError(errno.EINVAL, "too large to be read whole")
-            chunks = []
+            content = os.read(descriptor, size + 1)
+            if len(content) == size:
+                return content
+            chunks = [content]  # it has grown since, or the system gives less at a time
             while chunk := os.read(descriptor, _READ_BYTES):
                 chunks.append(chunk)
             return b"".join(chunks)
         finally:
-            self.close(descriptor)
+            os.close(descriptor)
 
     def sync(self, descriptor: int) -> None:
         """Return when the file's bytes would survive a loss of power."""
@@ -119,12 +128,15 @@ class Files:
         """Inode, size and times of an open file."""
         return os.fstat(descriptor)
 
-    def status_of(self, path: Path) -> os.stat_result:
+    def status_of(self, path: AnyPath) -> os.stat_result:
         """The same by name; of a link itself, where it is one."""
-        with _folder_of(path) as (folder, name):
+        folder, name = _opened_folder_of(path)
+        try:
             return os.stat(name, dir_fd=folder, follow_symlinks=False)
+        finally:
+            os.close(folder)
 
-    def identity(self, path: str) -> Identity:
+    def identity(self, path: AnyPath) -> Identity:
         """What a name stands for: equal for the same file, as it was when that was taken.
 
         This and ``open_identical`` may go through a link in the folder's place: what is found there is never equal to
@@ -143,29 +155,45 @@ class Files:
         os.close(descriptor)
         return None
 
-    def rename(self, source: Path, target: Path) -> None:
+    def rename(self, source: AnyPath, target: AnyPath) -> None:
         """Move a file, replacing what stands there, all at once."""
-        with _folder_of(source) as (source_folder, source_name), _folder_of(target) as (target_folder, target_name):
-            os.replace(source_name, target_name, src_dir_fd=source_folder, dst_dir_fd=target_folder)
+        source_folder, source_name = _opened_folder_of(source)
+        try:
+            target_folder, target_name = _opened_folder_of(target)
+            try:
+                os.replace(source_name, target_name, src_dir_fd=source_folder, dst_dir_fd=target_folder)
+            finally:
+                os.close(target_folder)
+        finally:
+            os.close(source_folder)
 
-    def unlink(self, path: Path) -> None:
+    def unlink(self, path: AnyPath) -> None:
         """Remove a name; the bytes live on for those who have them open."""
-        with _folder_of(path) as (folder, name):
+        folder, name = _opened_folder_of(path)
+        try:
             os.unlink(name, dir_fd=folder)
+        finally:
+            os.close(folder)
 
-    def exists(self, path: Path) -> bool:
+    def exists(self, path: AnyPath) -> bool:
         """Whether the name stands for anything, a dangling link included."""
         try:
-            with _folder_of(path) as (folder, name):
+            folder, name = _opened_folder_of(path)
+            try:
                 os.stat(name, dir_fd=folder, follow_symlinks=False)
+            finally:
+                os.close(folder)
         except OSError:
             return False
         return True
 
-    def set_modified(self, path: Path, at: float) -> None:
+    def set_modified(self, path: AnyPath, at: float) -> None:
         """Set the file's times to ``at``, epoch seconds."""
-        with _folder_of(path) as (folder, name):
+        folder, name = _opened_folder_of(path)
+        try:
             os.utime(name, (at, at), dir_fd=folder, follow_symlinks=False)
+        finally:
+            os.close(folder)
 
     def entries(self, path: Path) -> Iterator[Found]:
         """What a folder holds, in no order."""
@@ -190,36 +218,37 @@ def _identity(status: os.stat_result) -> Identity:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _open(path: Path, flags: int) -> int:
-    """A descriptor of a regular file, and of nothing else: opening a pipe may wait, reading a device may never end."""
-    parent, name = os.path.split(path)  # twice on every hit, so nothing slower
-    folder = _open_folder(parent, os.O_PATH)
+def _open(path: AnyPath, flags: int) -> tuple[int, int]:
+    """A descriptor of a regular file, and of nothing else: opening a pipe may wait, reading a device may never end.
+
+    And the size of the file.
+    """
+    folder, name = _opened_folder_of(path)
     try:
         descriptor = os.open(name, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600, dir_fd=folder)
     finally:
         os.close(folder)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    if flags & os.O_EXCL:
+        return descriptor, 0  # it is new, so it is one
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "not a regular file")
-    return descriptor
+    return descriptor, status.st_size
 
 
-@contextmanager
-def _folder_of(path: Path) -> Iterator[tuple[int, str]]:
-    """A descriptor of the folder that a file is in, to go on from, and the file's name there."""
-    descriptor = _open_folder(path.parent, os.O_PATH)
-    try:
-        yield descriptor, path.name
-    finally:
-        os.close(descriptor)
+def _opened_folder_of(path: AnyPath) -> tuple[int, str]:
+    """A descriptor of the folder that a file is in, to go on from and to be closed, and the file's name there."""
+    parent, slash, name = os.fspath(path).rpartition("/")
+    return _open_folder(parent or slash or ".", os.O_PATH), name
 
 
-def _open_folder(path: Path | str, flags: int) -> int:
+def _open_folder(path: AnyPath, flags: int) -> int:
     try:
         return os.open(path, flags | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except NotADirectoryError:
         raise _no_folder(path) from None
 
 
-def _no_folder(path: Path | str) -> OSError:
+def _no_folder(path: AnyPath) -> OSError:
     return NotADirectoryError(errno.ENOTDIR, f"{path} is a link, or no folder")

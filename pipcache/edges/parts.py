@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipcache.edges.body import GrowingBody, Part
-from pipcache.edges.files import Files
+from pipcache.edges.files import AnyPath, Files
 from pipcache.rules.meta import is_part_name, part_name, promised_digest
 
 RESUMABLE_SECONDS = 3600.0
@@ -27,9 +27,10 @@ class Parts:
 
     def __init__(self, folder: Path, files: Files, token: Callable[[int], str]) -> None:
         self._folder = folder
+        self._start = f"{folder}/"
         self._files = files
         self._token = token
-        self._left: dict[str, Path] = {}
+        self._left: dict[str, str] = {}
 
     def create(self, sha256: str | None = None) -> Part:
         """A new part, leased; the folder is made again where somebody removed it.
@@ -38,15 +39,15 @@ class Parts:
             OSError: the disk gives none.
         """
         for _ in range(_CREATE_TRIES):
-            path = self._folder / part_name(self._token(16), sha256)
+            path = self._start + part_name(self._token(16), sha256)
             try:
                 descriptor = self._files.create(path)
             except FileNotFoundError:
-                self._files.make_folders(path.parent)
+                self._files.make_folders(self._folder)
                 descriptor = self._files.create(path)
             try:
                 # somebody who clears parts may have come between creation and lease
-                if self._files.lease(descriptor) and self._files.exists(path):
+                if self._files.lease(descriptor) and self._files.status(descriptor).st_nlink:
                     return Part(path, descriptor)
             except OSError:
                 self._files.close(descriptor)
@@ -57,7 +58,7 @@ class Parts:
         raise BlockingIOError(errno.EBUSY, "new files are removed at once")
 
     @contextmanager
-    def new(self, content: bytes) -> Iterator[Path]:
+    def new(self, content: bytes) -> Iterator[str]:
         """A synced part of this content, leased while the block renames it; one that fails to is removed.
 
         Raises:
@@ -79,7 +80,7 @@ class Parts:
 
     def leave(self, part: Part, size_bytes: int) -> bool:
         """Let a part stay when its writer closes it; False where it is not worth it, or nobody could resume it."""
-        sha256 = promised_digest(part.path.name)
+        sha256 = promised_digest(part.path.rpartition("/")[2])
         if sha256 is None or size_bytes < WORTH_BYTES:
             return False
         self._left[sha256] = part.path
@@ -121,7 +122,7 @@ class Parts:
                 if not is_part_name(found.name) or not found.is_file:
                     continue
                 age = abs(now - found.status.st_mtime)  # of a clock that was set back, too
-                path, sha256 = self._folder / found.name, promised_digest(found.name)
+                path, sha256 = self._start + found.name, promised_digest(found.name)
                 if sha256 is not None and age < RESUMABLE_SECONDS:
                     if _with_lease(self._files, path, lambda: None):
                         self._left[sha256] = path
@@ -130,12 +131,12 @@ class Parts:
         return cleared
 
 
-def remove_unowned(files: Files, path: Path) -> bool:
+def remove_unowned(files: Files, path: AnyPath) -> bool:
     """Remove a part, or a body that no meta names; False where its writer still has it, or the disk refused."""
     return _with_lease(files, path, lambda: files.unlink(path))
 
 
-def _with_lease(files: Files, path: Path, do: Callable[[], None]) -> bool:
+def _with_lease(files: Files, path: AnyPath, do: Callable[[], None]) -> bool:
     """Do it while holding the file's lease; False where somebody else has that, or the disk refuses."""
     try:
         descriptor = files.open(path)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from threading import Lock
 
 from attrs import evolve, frozen
@@ -18,7 +17,7 @@ from pipcache.edges.entries import Entries, as_seen
 from pipcache.edges.files import Files, storage_error
 from pipcache.edges.parts import Parts
 from pipcache.rules.key import CacheKey
-from pipcache.rules.meta import StoredResponse, Variant
+from pipcache.rules.meta import StoredResponse, Variant, entry_name
 
 AMENDING_TRIES = 5
 """Somebody else may amend the same entry meanwhile: then it is done again, on what stands there now."""
@@ -53,11 +52,10 @@ class Publication:
         """
         assert body.part is not None
         with self._all_or_nothing("cannot publish in the cache directory") as made:
-            self._files.make_folders(self._entries.root / key.folder)
             self._files.sync(body.part.descriptor)
             status = self._files.status(body.part.descriptor)
             made.append(self._place_body(key, body.part))
-            stored = evolve(stored, body=made[-1].name, verified=as_seen(status))
+            stored = evolve(stored, body=made[-1].rpartition("/")[2], verified=as_seen(status))
             stored = stored.with_variants(self._write_variants(key, variants, made))
             self.write_meta(key, stored)
         return stored
@@ -107,22 +105,27 @@ class Publication:
             for name in before.files if before else ():
                 if name not in stored.files:
                     with suppress(OSError):
-                        self._files.unlink(self._entries.root / key.folder / name)
+                        self._files.unlink(self._entries.folder(key) + name)
         return True
 
-    def _place_body(self, key: CacheKey, part: Part) -> Path:
+    def _place_body(self, key: CacheKey, part: Part) -> str:
         """Give the part a name that no other body has; its lease says that somebody is about to name it in a meta."""
         with self._lock:
             taken = any(self._files.exists(self._entries.path(key, kind)) for kind in ("body", "meta"))
             path = self._entries.path(key, "body", self._token(4) if taken else None)
-            self._files.rename(part.path, path)
+            try:
+                self._files.rename(part.path, path)
+            except FileNotFoundError:  # the folder is made when the first entry comes into it
+                self._files.make_folders(self._entries.root / key.folder)
+                self._files.rename(part.path, path)
         return path
 
-    def _write_variants(self, key: CacheKey, variants: Sequence[NewVariant], made: list[Path]) -> tuple[Variant, ...]:
+    def _write_variants(self, key: CacheKey, variants: Sequence[NewVariant], made: list[str]) -> tuple[Variant, ...]:
         return tuple(self._write_variant(key, variant, made) for variant in variants)
 
-    def _write_variant(self, key: CacheKey, variant: NewVariant, made: list[Path]) -> Variant:
-        path = self._entries.path(key, variant.kind, self._token(4))
+    def _write_variant(self, key: CacheKey, variant: NewVariant, made: list[str]) -> Variant:
+        name = entry_name(key, variant.kind, self._token(4))
+        path = self._entries.folder(key) + name
         made.append(path)
         if isinstance(variant.content, bytes):
             with self._parts.new(variant.content) as part:
@@ -131,19 +134,19 @@ class Publication:
             assert variant.content.part is not None
             self._files.sync(variant.content.part.descriptor)
             self._files.rename(variant.content.part.path, path)
-        return Variant(path.name, variant.shape, as_seen(self._files.status_of(path)))
+        return Variant(name, variant.shape, as_seen(self._files.status_of(path)))
 
     @contextmanager
-    def _all_or_nothing(self, failure: str) -> Iterator[list[Path]]:
+    def _all_or_nothing(self, failure: str) -> Iterator[list[str]]:
         """Take back what the block made (it fills the list) where the disk refuses, and say so as ``StorageError``."""
-        made: list[Path] = []
+        made: list[str] = []
         try:
             yield made
         except OSError as error:
             self._take_back(made)
             raise storage_error(failure, error) from error
 
-    def _take_back(self, made: list[Path]) -> None:
+    def _take_back(self, made: list[str]) -> None:
         for path in made:
             with suppress(OSError):
                 self._files.unlink(path)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from pipcache.edges.files import Files
+from pipcache.edges.files import AnyPath, Files
 from pipcache.rules.meta import is_quarantined_name
 
 
@@ -27,7 +27,7 @@ class Quarantine:
         self._max_bytes = max_bytes
         self._files = files
 
-    def take(self, path: Path, note: Mapping[str, object], token: str) -> None:
+    def take(self, path: AnyPath, note: Mapping[str, object], token: str) -> None:
         """Move the file here, with a note; it is gone from where it was in any case."""
         try:
             size = self._files.status_of(path).st_size

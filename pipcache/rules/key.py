@@ -42,12 +42,12 @@ class CacheKey:
         """The SHA-256 of the text, 64 lower-case hexadecimal digits."""
         return sha256(self.text.encode("utf-8")).hexdigest()
 
-    @property
+    @cached_property
     def folder(self) -> str:
         """The folder of its files: the digest's first three digits."""
         return self.digest[:FOLDER_DIGITS]
 
-    @property
+    @cached_property
     def stem(self) -> str:
         """What the names of its files begin with: the digest's other 61 digits."""
         return self.digest[FOLDER_DIGITS:]

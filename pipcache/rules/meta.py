@@ -154,7 +154,9 @@ class StoredResponse:
             document["last_serial"] = self.last_serial
         if self.variants:
             document["variants"] = [asdict(variant) for variant in self.variants]
-        return json.dumps(document, indent=1).encode() + b"\n"
+        return (
+            json.dumps(document, separators=(",\n ", ": ")).encode() + b"\n"
+        )  # what ``indent`` writes takes six times as long
 
     @classmethod
     def from_json(cls, content: bytes, key: CacheKey) -> StoredResponse:

@@ -34,11 +34,11 @@ def test_the_name_says_the_digest_and_the_lease_is_held(store: DiskStore, sha256
     """A part of a body whose digest is known carries it; while somebody writes it nobody clears or takes it."""
     body = store.grow(sha256)
     assert body.part is not None
-    assert promised_digest(body.part.path.name) == sha256
+    assert promised_digest(Path(body.part.path).name) == sha256
     os.utime(body.part.path, (0, 0))
     assert clear(store) == clear(new_store(store.root)) == 0
     assert resume(store) is None
-    assert parts(store) == {body.part.path.name}
+    assert parts(store) == {Path(body.part.path).name}
     body.close()
     assert clear(store) == 1
     assert parts(store) == set()

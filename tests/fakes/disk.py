@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from pipcache.edges.body import GrowingBody, Part
-from pipcache.edges.files import Files
+from pipcache.edges.files import AnyPath, Files
 
 T = TypeVar("T")
 
@@ -69,7 +69,7 @@ class MemoryFiles(Files):
         """A body with a part."""
         descriptor = next(self._descriptors)
         self.open_parts[descriptor] = bytearray()
-        return GrowingBody(self, Part(Path(f"{descriptor}.part"), descriptor))
+        return GrowingBody(self, Part(f"{descriptor}.part", descriptor))
 
     def window(self) -> GrowingBody:
         """A body without one."""
@@ -90,7 +90,7 @@ class MemoryFiles(Files):
             raise OSError(5, "Input/output error")
         return bytes(self.open_parts[descriptor][offset : offset + count])
 
-    def unlink(self, path: Path) -> None:
+    def unlink(self, path: AnyPath) -> None:
         """Count it."""
         self.unlinked += 1
 
@@ -108,28 +108,24 @@ class FullDisk(Files):
         self.room_bytes: int | None = None
         self.open_descriptors: set[int] = set()
 
-    def create(self, path: Path) -> int:
+    def create(self, path: AnyPath) -> int:
         """Count it as open."""
         self._fail_if("create")
         descriptor = super().create(path)
         self.open_descriptors.add(descriptor)
         return descriptor
 
-    def open(self, path: Path) -> int:
+    def open(self, path: AnyPath) -> int:
         """Count it as open."""
         descriptor = super().open(path)
         self.open_descriptors.add(descriptor)
         return descriptor
 
-    def open_part(self, path: Path) -> int:
+    def open_part(self, path: AnyPath) -> int:
         """Count it as open."""
         descriptor = super().open_part(path)
         self.open_descriptors.add(descriptor)
         return descriptor
-
-    def read_whole(self, path: Path) -> bytes:
-        """Without a descriptor of ours."""
-        return path.read_bytes()
 
     def close(self, descriptor: int) -> None:
         """Count it no more."""
@@ -156,7 +152,7 @@ class FullDisk(Files):
         """Nothing, unless it is broken."""
         self._fail_if("sync")
 
-    def rename(self, source: Path, target: Path) -> None:
+    def rename(self, source: AnyPath, target: AnyPath) -> None:
         """As the system, unless it is broken."""
         self._fail_if("rename")
         super().rename(source, target)

@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Any
 
-from pipcache.edges.files import Files
+from pipcache.edges.files import AnyPath, Files
 
 CALLS = tuple(name for name in vars(Files) if not name.startswith("_"))
 BOUND_SECONDS = 20
@@ -86,19 +86,19 @@ class DyingFiles(SpyingFiles):
         self._left = nth
         self._held: set[int] = set()
 
-    def create(self, path: Path) -> int:
+    def create(self, path: AnyPath) -> int:
         """As ever, and remembered."""
         descriptor = super().create(path)
         self._held.add(descriptor)
         return descriptor
 
-    def open(self, path: Path) -> int:
+    def open(self, path: AnyPath) -> int:
         """As ever, and remembered."""
         descriptor = super().open(path)
         self._held.add(descriptor)
         return descriptor
 
-    def open_part(self, path: Path) -> int:
+    def open_part(self, path: AnyPath) -> int:
         """As ever, and remembered."""
         descriptor = super().open_part(path)
         self._held.add(descriptor)

@@ -18,7 +18,7 @@ from random import Random
 
 from attrs import define, frozen
 
-from pipcache.edges.files import Files, Found
+from pipcache.edges.files import AnyPath, Files, Found
 
 KINDS = (
     "make_folders",
@@ -59,6 +59,7 @@ class Inode:
     data: bytearray
     synced_bytes: int = 0
     leased_by: object | None = None
+    names: int = 1
 
 
 @define(eq=False)
@@ -78,6 +79,7 @@ class Status:
     st_ino: int
     st_size: int
     st_mtime_ns: int
+    st_nlink: int = 1
     st_mode: int = stat.S_IFREG | 0o600
 
     @property
@@ -115,6 +117,8 @@ class MemoryDisk:
 
     def remove_all(self) -> None:
         """Somebody empties the disk under us; what is open lives on."""
+        for inode in self.files("/").values():
+            inode.names = 0
         self.folders = {"/": {}}
 
     def lose_power(self, random: Random) -> None:
@@ -161,7 +165,7 @@ class MemoryFiles(Files):
         """There is nobody else."""
         self._call("make_private")
 
-    def create(self, path: Path) -> int:
+    def create(self, path: AnyPath) -> int:
         """A descriptor of a new file."""
         self._call("create")
         folder, name = self._place(path)
@@ -170,12 +174,12 @@ class MemoryFiles(Files):
         inode = folder[name] = self.disk.new_inode()
         return self._open(inode)
 
-    def open_part(self, path: Path) -> int:
+    def open_part(self, path: AnyPath) -> int:
         """A descriptor for appending."""
         self._call("open_part")
         return self._open(self._find(path), is_appending=True)
 
-    def open(self, path: Path) -> int:
+    def open(self, path: AnyPath) -> int:
         """A descriptor for reading."""
         self._call("open")
         return self._open(self._find(path))
@@ -211,7 +215,7 @@ class MemoryFiles(Files):
         self._call("read_at")
         return bytes(memoryview(self._opened(descriptor).inode.data)[offset : offset + count])
 
-    def read_whole(self, path: Path) -> bytes:
+    def read_whole(self, path: AnyPath) -> bytes:
         """A file, by name."""
         self._call("read_whole")
         return bytes(self._find(path).data)
@@ -227,33 +231,35 @@ class MemoryFiles(Files):
         self._call("status")
         return _status(self._opened(descriptor).inode)
 
-    def status_of(self, path: Path) -> Status:  # type: ignore[override]
+    def status_of(self, path: AnyPath) -> Status:  # type: ignore[override]
         """The same by name."""
         self._call("status_of")
         return _status(self._find(path))
 
-    def identity(self, path: str) -> tuple[int, int, int, int]:
+    def identity(self, path: AnyPath) -> tuple[int, int, int, int]:
         """See `Files`."""
-        status = self.status_of(Path(path))
+        status = self.status_of(path)
         return 0, status.st_ino, status.st_size, status.st_mtime_ns
 
-    def rename(self, source: Path, target: Path) -> None:
+    def rename(self, source: AnyPath, target: AnyPath) -> None:
         """Move the name, over what stands there."""
         self._call("rename")
         inode = self._find(source)
         to, to_name = self._place(target)
         folder, name = self._place(source)
+        if to_name in to:
+            to[to_name].names = 0
         to[to_name] = inode
         del folder[name]
 
-    def unlink(self, path: Path) -> None:
+    def unlink(self, path: AnyPath) -> None:
         """Remove the name."""
         self._call("unlink")
-        self._find(path)
+        self._find(path).names = 0
         folder, name = self._place(path)
         del folder[name]
 
-    def exists(self, path: Path) -> bool:
+    def exists(self, path: AnyPath) -> bool:
         """Whether the name stands for anything; a failure is a no."""
         try:
             self._call("exists")
@@ -262,7 +268,7 @@ class MemoryFiles(Files):
             return str(path) in self.disk.folders
         return True
 
-    def set_modified(self, path: Path, at: float) -> None:
+    def set_modified(self, path: AnyPath, at: float) -> None:
         """Set the time."""
         self._call("set_modified")
         self._find(path).modified_ns = int(at * 1e9)
@@ -296,14 +302,14 @@ class MemoryFiles(Files):
             if failure is not None:
                 raise _error(failure)
 
-    def _place(self, path: Path) -> tuple[dict[str, Inode], str]:
+    def _place(self, path: AnyPath) -> tuple[dict[str, Inode], str]:
         folder, name = os.path.split(path)
         names = self.disk.folders.get(folder)
         if names is None:
             raise _error(errno.ENOENT)
         return names, name
 
-    def _find(self, path: Path) -> Inode:
+    def _find(self, path: AnyPath) -> Inode:
         folder, name = self._place(path)
         inode = folder.get(name)
         if inode is None:
@@ -328,7 +334,7 @@ class MemoryFiles(Files):
 
 
 def _status(inode: Inode) -> Status:
-    return Status(inode.number, len(inode.data), inode.modified_ns)
+    return Status(inode.number, len(inode.data), inode.modified_ns, inode.names)
 
 
 def _error(number: int) -> OSError:
