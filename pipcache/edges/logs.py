@@ -2,12 +2,16 @@
 
 ``twistd`` has no level of its own, so ours are filtered before they reach its log; Twisted's own messages are not.
 Messages are templates with their values as fields. None carries a query, a credential or a token.
+
+What is told with each thing that is fetched would cost more than to keep it: the first is told at once, and those that come
+within ``TOGETHER_SECONDS`` of it in one event, a line each.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from twisted.logger import (
     FilteringLogObserver,
@@ -21,6 +25,10 @@ from pipcache.rules.errors import DigestMismatch, PipcacheError
 from pipcache.rules.units import approximate_size
 
 CROWDED_SECONDS = 60.0
+TOGETHER_SECONDS = 0.2
+
+CallLater = Callable[[float, Callable[[], None]], Any]
+"""Calls a function after so many seconds; the result can be cancelled."""
 
 
 def new_logger(level: str) -> Logger:
@@ -30,23 +38,46 @@ def new_logger(level: str) -> Logger:
 
 
 class LoggedEvents:
-    """``Events`` as log lines; ``trouble`` is what the disk is failing with now, None when it works."""
+    """``Events`` as log lines; ``trouble`` is what the disk is failing with now, None when it works.
 
-    def __init__(self, log: Logger, seconds: Callable[[], float] = time.monotonic) -> None:
+    Args:
+        log: where they go.
+        seconds: tells the time.
+        call_later: where what comes together is told together; None: each is told at once.
+    """
+
+    def __init__(
+        self, log: Logger, seconds: Callable[[], float] = time.monotonic, call_later: CallLater | None = None
+    ) -> None:
         self.trouble: str | None = None
         self._log = log
         self._seconds = seconds
+        self._call_later = call_later
+        self._fetched: list[str] = []
+        self._due: Any = None
         self._crowded_at = -CROWDED_SECONDS
 
     def fetched(self, path: str, upstream: str, size_bytes: int, seconds: float) -> None:
         """A body came whole."""
-        self._log.info(
-            "fetched {path} from {upstream}: {size} in {seconds:.2f} s",
-            path=path,
-            upstream=upstream,
-            size=approximate_size(size_bytes),
-            seconds=seconds,
-        )
+        self._fetched.append(f"fetched {path} from {upstream}: {approximate_size(size_bytes)} in {seconds:.2f} s")
+        if self._due is None:
+            self._tell_fetched()
+
+    def close(self) -> None:
+        """Tell what was to be told together, and from now on everything at once."""
+        self._call_later = None
+        if self._due is not None:
+            self._due.cancel()
+            self._tell_fetched()
+
+    def _tell_fetched(self) -> None:
+        """Tell what has come, and wait for more; as long as there is any."""
+        self._due = None
+        if self._fetched:
+            lines, self._fetched = "\n".join(self._fetched), []
+            self._log.info("{lines}", lines=lines)
+            if self._call_later is not None:
+                self._due = self._call_later(TOGETHER_SECONDS, self._tell_fetched)
 
     def validated(self, path: str, upstream: str) -> None:
         """What is kept is still right."""

@@ -60,7 +60,7 @@ class PipcacheService(Service):
         self._reactor = reactor
         self._log: Logger = new_logger(self._settings.log.level)
         self._cache_dir, self._cache_dir_reason = choose_cache_dir(self._settings.cache.dir)
-        self._events = LoggedEvents(self._log)
+        self._events = LoggedEvents(self._log, call_later=reactor.callLater)
         self._program: Program = assemble(self._settings, self._cache_dir, reactor, self._events)
         self._reach: Reach | None = None
         self._upstreams: tuple[Upstream, ...] = ()
@@ -239,6 +239,7 @@ class PipcacheService(Service):
         await program.client.close()
         if program.pool.started:
             program.pool.stop()  # joins what is still syncing
+        self._events.close()
 
     async def _drained(self) -> None:
         """Wait until no transfer is in progress and all is sent, but not for ever: then break what is left."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from twisted.internet.task import Clock
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
-from pipcache.edges.logs import LoggedEvents, new_logger
+from pipcache.edges.logs import TOGETHER_SECONDS, LoggedEvents, new_logger
 from pipcache.rules.errors import DigestMismatch, StorageError, TruncatedBody, UpstreamUnavailable
 
 MIB = 1 << 20
@@ -86,6 +87,37 @@ def test_values_are_never_templates(logged: list[LogEvent]) -> None:
     events = LoggedEvents(new_logger("debug"))
     events.fetch_broke("/{path}", "one", TruncatedBody("{error} {0}"))
     assert said(logged) == [("warn", "/{path} from one broke off: {error} {0}")]
+
+
+def test_what_is_fetched_together_is_told_together(logged: list[LogEvent]) -> None:
+    """The first at once, the next ones a line each in one message; who comes when all is told is the first again."""
+    clock = Clock()
+    events = LoggedEvents(new_logger("info"), clock.seconds, clock.callLater)
+    for path in ("/a", "/{b}", "/c"):
+        events.fetched(path, "one", 1, 0.0)
+    assert said(logged) == [("info", "fetched /a from one: 1 B in 0.00 s")]
+    clock.advance(TOGETHER_SECONDS)
+    events.fetched("/d", "one", 1, 0.0)
+    assert said(logged)[1:] == [("info", "fetched /{b} from one: 1 B in 0.00 s\nfetched /c from one: 1 B in 0.00 s")]
+    for _ in range(2):
+        clock.advance(TOGETHER_SECONDS)
+    assert (said(logged)[2:], clock.getDelayedCalls()) == ([("info", "fetched /d from one: 1 B in 0.00 s")], [])
+    events.fetched("/e", "one", 1, 0.0)
+    assert said(logged)[3:] == [("info", "fetched /e from one: 1 B in 0.00 s")]
+
+
+def test_at_the_end_all_is_told(logged: list[LogEvent]) -> None:
+    """What waited is told when the log is closed, what comes later at once; no timer is left."""
+    clock = Clock()
+    events = LoggedEvents(new_logger("info"), clock.seconds, clock.callLater)
+    events.close()
+    events = LoggedEvents(new_logger("info"), clock.seconds, clock.callLater)
+    events.fetched("/a", "one", 1, 0.0)
+    events.fetched("/b", "one", 1, 0.0)
+    events.close()
+    events.fetched("/c", "one", 1, 0.0)
+    assert [text.split()[1] for _, text in said(logged)] == ["/a", "/b", "/c"]
+    assert clock.getDelayedCalls() == []
 
 
 def test_what_cannot_be_evicted_is_a_warning(logged: list[LogEvent]) -> None:
