@@ -5,13 +5,11 @@ from __future__ import annotations
 import secrets
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from attrs import evolve, frozen
-from twisted.internet.threads import deferToThreadPool
-from twisted.python.threadpool import ThreadPool
 
 from pipcache import __version__
 from pipcache.edges.access_log import AccessLog
@@ -21,11 +19,11 @@ from pipcache.edges.disk import DiskStore
 from pipcache.edges.exchange import ClientTimeouts
 from pipcache.edges.files import Files
 from pipcache.edges.logs import LoggedEvents
+from pipcache.edges.threads import Threads
 from pipcache.engine.absences import Absences
 from pipcache.engine.appending import Appending
 from pipcache.engine.cache import Cache
 from pipcache.engine.holdings import Holdings
-from pipcache.engine.interfaces import InThread
 from pipcache.engine.janitor import Janitor
 from pipcache.engine.lag import LoopLag
 from pipcache.engine.scrub import Scrub
@@ -43,8 +41,6 @@ from pipcache.web.hot_channel import can_tell, channel_of
 from pipcache.web.site import ConnectionLimits, PipcacheSite, Root
 from twisted import __version__ as twisted_version
 
-T = TypeVar("T")
-
 DISK_THREADS = 4
 QUARANTINE_SHARE = 100
 """One part in so many of ``cache.max_size`` keeps what was wrong."""
@@ -54,8 +50,7 @@ QUARANTINE_SHARE = 100
 class Program:
     """Everything that runs, put together; ``lifecycle`` starts and stops it."""
 
-    pool: ThreadPool
-    in_thread: InThread
+    in_thread: Threads
     store: DiskStore
     holdings: Holdings
     janitor: Janitor
@@ -81,11 +76,7 @@ def assemble(
 
     ``files``: how the disk is reached. ``patience_seconds``: see ``upstreams``.
     """
-    pool = ThreadPool(0, DISK_THREADS, "pipcache-disk")
-
-    def in_thread(function: Callable[[], T]) -> Awaitable[T]:
-        return deferToThreadPool(reactor, pool, function)
-
+    in_thread = Threads(reactor, DISK_THREADS, "pipcache-disk")
     limits = Limits(
         settings.cache.max_size_bytes,
         settings.cache.max_entries,
@@ -125,9 +116,7 @@ def assemble(
         site.access_log = AccessLog(settings.log.access, path, reactor, time.time, events.access_log_failed)
     if can_tell():
         site.protocol = channel_of(hot)  # type: ignore[assignment]
-    return Program(
-        pool, in_thread, store, holdings, janitor, scrub, upstreams, certificates, client, root, site, hot, lag
-    )
+    return Program(in_thread, store, holdings, janitor, scrub, upstreams, certificates, client, root, site, hot, lag)
 
 
 def site_of(upstream: Upstream) -> UpstreamSite:

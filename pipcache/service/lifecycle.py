@@ -146,7 +146,7 @@ class PipcacheService(Service):
         self._log.info("settings: {source}", source=self._configuration.source)
         self._log.info("{reason}", reason=self._cache_dir_reason)
         self._upstreams = self._others()
-        self._program.pool.start()
+        self._program.in_thread.start()
         try:
             for warning in self._program.store.prepare():
                 self._log.warn("{warning}", warning=warning)
@@ -237,8 +237,8 @@ class PipcacheService(Service):
             await self._scanning
             await program.holdings.note_uses()
         await program.client.close()
-        if program.pool.started:
-            program.pool.stop()  # joins what is still syncing
+        if program.in_thread.started:
+            program.in_thread.stop()  # joins what is still syncing
         self._events.close()
 
     async def _drained(self) -> None:

@@ -85,7 +85,7 @@ class Proxy:
         """Assemble, listen on a port that the system chooses, and answer."""
         events = LoggedEvents(new_logger("info"))
         self.program = assemble(self.settings, self.cache_dir, reactor, events, patience_seconds=self.patience_seconds)
-        self.program.pool.start()
+        self.program.in_thread.start()
         self.program.store.prepare()
         self._listening = reactor.listenTCP(0, self.program.site, interface="127.0.0.1")  # type: ignore[attr-defined]
         assert make_prompt(self._listening, self.program.in_thread)
@@ -117,7 +117,7 @@ class Proxy:
             await self.program.holdings.note_uses()
             await self.program.client.close()
         finally:
-            self.program.pool.stop()  # or the threads would keep the test run from ending
+            self.program.in_thread.stop()  # or the threads would keep the test run from ending
         await deferLater(reactor, 0, lambda: None)  # what the threads sent back
 
     async def restart(self, *, scan: bool = False) -> None:
