@@ -372,6 +372,8 @@ def _check_empty(asked: Asked, digest: Digest | None) -> None:
 
 
 def _without_range(request: Request) -> Request:
+    if get(request.fields, "range") is None:
+        return request
     return evolve(request, fields=tuple(field for field in request.fields if field[0] != "range"))
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import TypeAlias
 
 Fields: TypeAlias = tuple[tuple[str, str], ...]
@@ -78,6 +79,7 @@ def is_valid_field(name: str, value: str) -> bool:
     return bool(_TOKEN.fullmatch(name) and _VALUE.fullmatch(value))
 
 
+@lru_cache(32)  # what is received is described twice, and read back with each meta
 def storable(fields: Fields) -> Fields:
     """Those of an upstream's fields that are kept with its body and replayed to clients, in their order.
 

@@ -22,7 +22,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from attrs import asdict, evolve, frozen
+from attrs import evolve, frozen
 
 from pipcache.rules.fields import Fields, from_json, is_valid_field, storable, to_json
 from pipcache.rules.freshness import format_timestamp, parse_timestamp
@@ -149,11 +149,13 @@ class StoredResponse:
             "upstream_etag": self.upstream_etag,
         }
         if self.verified is not None:
-            document["verified"] = asdict(self.verified)
+            document["verified"] = _as_json(self.verified)
         if self.last_serial is not None:
             document["last_serial"] = self.last_serial
         if self.variants:
-            document["variants"] = [asdict(variant) for variant in self.variants]
+            document["variants"] = [
+                {"file": each.file, "shape": each.shape, "verified": _as_json(each.verified)} for each in self.variants
+            ]
         return (
             json.dumps(document, separators=(",\n ", ": ")).encode() + b"\n"
         )  # what ``indent`` writes takes six times as long
@@ -293,6 +295,10 @@ def _whole(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError("a whole number wanted")
     return value
+
+
+def _as_json(verified: Verified) -> dict[str, int]:
+    return {"inode": verified.inode, "size": verified.size, "mtime_ns": verified.mtime_ns}
 
 
 def _verified(value: Any) -> Verified:

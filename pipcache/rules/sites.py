@@ -6,6 +6,7 @@ URL does not end in ``/simple/`` has no root and is asked for nothing but its pa
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Protocol
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
@@ -85,10 +86,16 @@ class UpstreamSite:
         proxies = Proxies.always(ProxyAddress.of(proxy, PIPS_PROXY)) if proxy else _NO_PROXIES
         return cls(name, clean + "/", root, _authorization(userinfo), ca_file, proxies=proxies)
 
-    @property
+    @cached_property
     def origin(self) -> Origin:
         """The origin that its index is on."""
         return Origin.of(self.index_url)
+
+    @cached_property
+    def _start(self) -> str:
+        """What the URLs of its index begin with, up to the path."""
+        parts = urlsplit(self.index_url)
+        return f"{parts.scheme}://{parts.netloc}/"
 
     def page_url(self, path: str) -> str:
         """The address of ``/simple/`` or ``/simple/<project>/``, given as our own canonical path."""
@@ -112,6 +119,8 @@ class UpstreamSite:
 
     def has(self, url: str) -> bool:
         """Whether ``url`` is on this upstream's host and port."""
+        if url.startswith(self._start):
+            return True
         try:
             return Origin.of(url) == self.origin
         except ValueError:
