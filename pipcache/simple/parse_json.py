@@ -10,7 +10,7 @@ that of the URL, which is what they would get.
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final
 from urllib.parse import unquote
 
 from pipcache.rules.errors import MalformedResponse
@@ -38,11 +38,6 @@ MAX_VALUES = 32 * MAX_FILES
 """How many values a page may hold, counted before it is read by what must stand before each: some 20 a file are usual. A
 page of 64 MiB has room for 22 million, which took 1.7 GB."""
 
-_PLAIN_KEYS: Final = {
-    "requires-python": "data-requires-python",
-    "upload-time": "data-upload-time",
-    "provenance": "data-provenance",
-}
 # Keys that nobody knows, whose namesakes in HTML would say something that the page does not say.
 _NOT_MEANT: Final = frozenset({"data-yanked", "data-core-metadata"})
 _META_PREFIX = "pypi:"
@@ -139,14 +134,16 @@ def _file(entry: Json, start: str) -> DistributionFile | None:
     try:
         text = _name(entry.get("filename"), link.filename)
         for key, value in entry.items():
-            if key in _READ_APART or (value is None and key in _KNOWN_KEYS):
-                pass
-            elif key == "hashes":
-                fragment = _fragment(value, extras) or fragment
-            elif key in _PLAIN_KEYS:
-                attributes[_PLAIN_KEYS[key]] = _fit(value, str)
-            elif key in _CONVERTED_KEYS:
-                attributes.update(_CONVERTED_KEYS[key](value))
+            known = _KNOWN_KEYS.get(key)
+            if known is not None:
+                if value is None or known is _READ_APART:
+                    pass
+                elif isinstance(known, str):
+                    attributes[known] = _fit(value, str)
+                elif known is _fragment:
+                    fragment = _fragment(value, extras) or fragment
+                else:
+                    attributes.update(known(value))
             elif (value is None or isinstance(value, str)) and DATA_ATTRIBUTE.fullmatch(key) and key not in _NOT_MEANT:
                 attributes.setdefault(key, value)
             else:
@@ -181,7 +178,11 @@ def _fragment(hashes: Json, extras: dict[str, Json]) -> str:
 
 def _read_metadata(entry: dict[str, Json], attributes: dict[str, str | None], extras: dict[str, Json]) -> None:
     """PEP 714: one fact under several names; HTML gets it under both that installers look for."""
-    offer = next((entry[key] for key in METADATA_KEYS if entry.get(key) is not None), None)
+    offer = None
+    for key in METADATA_KEYS:
+        offer = entry.get(key)
+        if offer is not None:
+            break
     if offer is None or offer is False:
         return
     written = "true"
@@ -210,9 +211,18 @@ def _size(value: Json) -> dict[str, str | None]:
     return {"data-size": str(value)}
 
 
-_CONVERTED_KEYS: Final = {"yanked": _yanked, "gpg-sig": _gpg_sig, "size": _size}
-_READ_APART: Final = frozenset({"filename", "url", *METADATA_KEYS})
-_KNOWN_KEYS: Final = frozenset(_PLAIN_KEYS) | frozenset(_CONVERTED_KEYS)
+_READ_APART: Final = object()
+# What becomes of a file's keys: an attribute of this name, what a function makes of the value, or nothing here.
+_KNOWN_KEYS: Final[dict[str, Any]] = {
+    **dict.fromkeys(("filename", "url", *METADATA_KEYS), _READ_APART),
+    "hashes": _fragment,
+    "requires-python": "data-requires-python",
+    "upload-time": "data-upload-time",
+    "provenance": "data-provenance",
+    "yanked": _yanked,
+    "gpg-sig": _gpg_sig,
+    "size": _size,
+}
 
 
 def _fit(value: Json, kind: type) -> Json:

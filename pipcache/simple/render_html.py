@@ -27,8 +27,8 @@ from pipcache.simple.model import (
 from pipcache.simple.rewrite import relative_href
 
 _PASSED_ON = re.compile(rf"(?:{DATA_ATTRIBUTE.pattern}|rel|title|class|id)")
-_KNOWN = frozenset({*METADATA_ATTRIBUTES, "data-requires-python", "data-yanked", "data-size", "data-upload-time"})
-_SPECIAL = re.compile(r"[&<>\"'\r\0]")
+_KNOWN = frozenset({"data-requires-python", "data-yanked", "data-size", "data-upload-time"})
+_has_special = re.compile(r"[&<>\"'\r\0]").search
 
 
 def render_project_html(page: ProjectPage, project: str, files: Mapping[str, DistributionFile]) -> bytes:
@@ -89,16 +89,19 @@ def _attributes(file: DistributionFile) -> str:
 
     pip takes any value of those for core metadata for an offer, `false` too, and fails where it is none.
     """
-    hidden = METADATA_ATTRIBUTES if file.metadata_offer is None else ()
-    return "".join(
-        f" {name}" if value is None else f' {name}="{escaped(value)}"'
-        for name, value in file.attributes
-        if (name in _KNOWN or _PASSED_ON.fullmatch(name)) and name not in hidden
-    )
+    written = ""
+    for name, value in file.attributes:
+        if name in METADATA_ATTRIBUTES:
+            if file.metadata_offer is None:
+                continue
+        elif name not in _KNOWN and not _PASSED_ON.fullmatch(name):
+            continue
+        written += f" {name}" if value is None else f' {name}="{escaped(value)}"'
+    return written
 
 
 def escaped(text: str) -> str:
     """Text that stays text wherever it is put: between tags or between quotes."""
-    if not _SPECIAL.search(text):
+    if not _has_special(text):
         return text
     return escape(text).replace("\r", "&#13;").replace("\0", "\ufffd")

@@ -95,9 +95,10 @@ def relative_href(target: str, page_path: str) -> str:
         target: an absolute path in canonical spelling.
         page_path: the absolute path of the page; what follows its last slash does not matter.
     """
+    first, way_up = _root_from(page_path)
+    if first and not target.startswith(first):
+        return way_up + target[1:]
     here = page_path.split("/")[1:-1]
-    if here and not target.startswith(f"/{here[0]}/"):
-        return "../" * len(here) + target[1:]
     there = target.split("/")[1:]
     shared = 0
     while shared < min(len(here), len(there) - 1) and here[shared] == there[shared]:
@@ -107,6 +108,13 @@ def relative_href(target: str, page_path: str) -> str:
     # for a root.
     first = reference.partition("/")[0]
     return f"./{reference}" if not first or ":" in first else reference
+
+
+@lru_cache(16)
+def _root_from(page_path: str) -> tuple[str, str]:
+    """The first folder that a page lies in, empty where it lies in none, and the way from the page to the root."""
+    here = page_path.split("/")[1:-1]
+    return f"/{here[0]}/" if here else "", "../" * len(here)
 
 
 def files_by_path(page: ProjectPage, project: str, upstream_root: str | None) -> dict[str, DistributionFile]:
