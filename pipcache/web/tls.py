@@ -55,6 +55,18 @@ _PIECE = memoryview(bytearray(PIECE_BYTES))
 """Where pieces of files are read to: of every client's, as none is kept beyond its turn."""
 
 
+class _Connection(SSL.Connection):
+    """OpenSSL's connection; what went well is not looked at any further."""
+
+    def _raise_ssl_error(self, ssl: Any, result: int) -> None:
+        """Raise what a call came to; called by pyOpenSSL behind each, and a good part of what that takes.
+
+        SSL_get_error(3): "SSL_ERROR_NONE [...] is returned if and only if ret > 0."
+        """
+        if result <= 0:
+            super()._raise_ssl_error(ssl, result)  # type: ignore[no-untyped-call]
+
+
 @implementer(ISSLTransport)
 class SecureServer(PromptServer):
     """One client's connection, encrypted.
@@ -65,8 +77,9 @@ class SecureServer(PromptServer):
 
     def __init__(self, context: SSL.Context, in_thread: InThread, crowd: Crowd | None, *accepted: Any) -> None:
         super().__init__(in_thread, crowd, *accepted)
-        self._tls: Any = SSL.Connection(context, self.socket)
+        self._tls: Any = _Connection(context, self.socket)
         self._tls.set_accept_state()
+        self._is_broken = False
         self._writes_when_read = False
         self._reads_when_written = False
         self._says_farewell = False
@@ -117,27 +130,11 @@ class SecureServer(PromptServer):
 
     def writeSomeData(self, data: bytes) -> Any:
         """How many of these bytes were sent; called by Twisted with what it held."""
-        sent, is_lost = self._encrypted(memoryview(data)[: self.SEND_LIMIT])
-        return main.CONNECTION_LOST if is_lost else sent
+        sent = self._send(memoryview(data)[: self.SEND_LIMIT])
+        return main.CONNECTION_LOST if self._is_broken else sent
 
-    def _send(self, data: bytes) -> int:
-        return self._encrypted(data)[0]
-
-    def _announced(self, head: bytes) -> bytes:
-        return head
-
-    def _sent(self, file: SentFile, count: int) -> int:
-        piece = _PIECE[: min(count, PIECE_BYTES)]
-        read = os.preadv(file.descriptor, [piece], file.position)
-        sent, is_lost = self._encrypted(piece[:read])
-        if is_lost:
-            raise OSError(errno.EPIPE, "the client is gone")
-        if read and not sent:
-            raise BlockingIOError
-        return sent
-
-    def _encrypted(self, data: bytes | memoryview) -> tuple[int, bool]:
-        """How many of these bytes were encrypted and sent, and whether no more ever will be."""
+    def _send(self, data: bytes | memoryview) -> int:
+        """How many of these bytes were encrypted and sent; ``_is_broken`` when no more ever will be."""
         sent, size = 0, len(data)
         try:
             while sent < size:
@@ -149,8 +146,21 @@ class SecureServer(PromptServer):
             tcp.Server.stopWriting(self)
             self.startReading()  # also behind a close, which waits for what is to be sent
         except SSL.Error:
-            return sent, True
-        return sent, False
+            self._is_broken = True
+        return sent
+
+    def _announced(self, head: bytes) -> bytes:
+        return head
+
+    def _sent(self, file: SentFile, count: int) -> int:
+        piece = _PIECE[: min(count, PIECE_BYTES)]
+        read = os.preadv(file.descriptor, [piece], file.position)
+        sent = self._send(piece[:read])
+        if self._is_broken:
+            raise OSError(errno.EPIPE, "the client is gone")
+        if read and not sent:
+            raise BlockingIOError
+        return sent
 
     # -- the end -----------------------------------------------------------------------------------------------------
 

@@ -127,7 +127,7 @@ class PromptServer(tcp.Server):
             data = bytes(memoryview(data)[sent:])
         super().write(data)
 
-    def _send(self, data: bytes) -> int:
+    def _send(self, data: bytes | memoryview) -> int:
         """How many of these bytes the system took."""
         try:
             return self.socket.send(data)

@@ -168,6 +168,24 @@ async def test_a_paused_reader_gets_the_rest_later() -> None:
         await eventually(lambda: pieces == [b"one", b"two"])
 
 
+@bounded
+async def test_pyopenssl_asks_us_what_a_call_came_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This fails where it changes what saves us a part of each call; nothing but time would be lost."""
+    results: list[int] = []
+    asked = tls._Connection._raise_ssl_error
+    monkeypatch.setattr(
+        tls._Connection, "_raise_ssl_error", lambda own, ssl, result: (results.append(result), asked(own, ssl, result))
+    )
+    async with raw() as (server, ours, client):
+        await eventually(client.step)
+        assert min(results) < 0
+        results.clear()
+        client.transport.write(client.sealed(b"asked"))  # type: ignore[union-attr]
+        await eventually(lambda: ours.received == b"asked")
+        server.write(b"answered")
+        assert {len(b"asked"), len(b"answered")} <= set(results)
+
+
 # -- waiting ---------------------------------------------------------------------------------------------------------
 
 
