@@ -45,7 +45,10 @@ RECORD_BYTES = 1 << 14
 """RFC 8446 section 5.1: the length of a record MUST NOT exceed 2^14 bytes."""
 
 PIECE_BYTES = 1 << 18
-"""What is encrypted of a file in one turn of the reactor."""
+"""What is read of a file at a time."""
+
+TURN_BYTES = 1 << 20
+"""What one client gets of it in one turn of the reactor: as long as that takes, the others wait."""
 
 _MODE = 0x1 | 0x2
 """SSL_MODE_ENABLE_PARTIAL_WRITE and SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER: a record at a time, and what there was no room for
@@ -153,14 +156,19 @@ class SecureServer(PromptServer):
         return head
 
     def _sent(self, file: SentFile, count: int) -> int:
-        piece = _PIECE[: min(count, PIECE_BYTES)]
-        read = os.preadv(file.descriptor, [piece], file.position)
-        sent = self._send(piece[:read])
-        if self._is_broken:
-            raise OSError(errno.EPIPE, "the client is gone")
-        if read and not sent:
-            raise BlockingIOError
-        return sent
+        taken, limit = 0, min(count, TURN_BYTES)
+        while taken < limit:
+            piece = _PIECE[: min(limit - taken, PIECE_BYTES)]
+            read = os.preadv(file.descriptor, [piece], file.position + taken)
+            sent = self._send(piece[:read])
+            if self._is_broken:
+                raise OSError(errno.EPIPE, "the client is gone")
+            taken += sent
+            if sent < len(piece):
+                if read and not taken:
+                    raise BlockingIOError
+                break
+        return taken
 
     # -- the end -----------------------------------------------------------------------------------------------------
 

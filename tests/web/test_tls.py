@@ -23,7 +23,7 @@ from zope.interface import implementer
 
 from pipcache.web import tls, transport
 from pipcache.web.refusals import NoRoom
-from pipcache.web.tls import PIECE_BYTES, RECORD_BYTES, SecureReactor, SecureServer
+from pipcache.web.tls import PIECE_BYTES, RECORD_BYTES, TURN_BYTES, SecureReactor, SecureServer
 from tests.fakes.tls import self_signed
 from tests.flows.harness import bounded, eventually
 from tests.web.connections import BIG, Outcome, Peer, Peers, connected, in_thread, listen
@@ -294,7 +294,14 @@ async def test_a_file_stands_between_what_was_written_before_and_after(
     monkeypatch.setattr(os, "preadv", lambda *said: (counts.append(len(said[1][0])), preadv(*said))[1])
     try:
         async with connected(is_secure=True) as (server, client):
-            for start, size in ((0, 0), (1, 1), (0, RECORD_BYTES), (7, PIECE_BYTES), (1, 3 * PIECE_BYTES + 1)):
+            for start, size in (
+                (0, 0),
+                (1, 1),
+                (0, RECORD_BYTES),
+                (7, PIECE_BYTES),
+                (1, 3 * PIECE_BYTES + 1),
+                (3, TURN_BYTES + 9),
+            ):
                 server.write(b"before")
                 server.send_file(b"head", descriptor, start, size, done)
                 server.write(b"behind")
@@ -302,7 +309,7 @@ async def test_a_file_stands_between_what_was_written_before_and_after(
                 await eventually(lambda: server._file is None)
             await eventually(lambda: len(client.received) >= len(expected))
             assert client.received == expected
-            assert done.said == [None] * 5
+            assert done.said == [None] * 6
             assert max(counts) <= PIECE_BYTES
             assert not waits_for_room(server)
     finally:

@@ -349,7 +349,7 @@ async def test_a_file_that_is_not_in_memory_is_read_in_a_thread(
         async with connected(counted) as (server, client):
             server.send_file(b"", opened(BIG), 0, len(BIG), Outcome())
             await eventually(lambda: len(client.received) == len(BIG))
-            assert len(threads) == expected
+            assert expected <= len(threads) <= 2 * expected  # who takes a piece in parts has the next read sooner
 
 
 def test_only_ports_of_the_known_kind_are_changed() -> None:
