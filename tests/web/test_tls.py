@@ -1,4 +1,4 @@
-"""TLS towards clients: records in pieces, each side waiting for the other, farewells, and what stays with Twisted."""
+"""TLS towards clients: records in pieces, each side waiting for the other, and files."""
 
 from __future__ import annotations
 
@@ -6,87 +6,21 @@ import os
 import shutil
 import ssl
 import subprocess
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from OpenSSL import SSL
 from twisted.internet import reactor
-from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
-from twisted.internet.interfaces import IHalfCloseableProtocol, IOpenSSLContextFactory, IReactorTCP, ISSLTransport
-from twisted.internet.protocol import Factory
+from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
-from zope.interface import implementer
 
 from pipcache.web import tls, transport
-from pipcache.web.refusals import NoRoom
-from pipcache.web.tls import PIECE_BYTES, RECORD_BYTES, TURN_BYTES, SecureReactor, SecureServer
+from pipcache.web.tls import PIECE_BYTES, RECORD_BYTES, TURN_BYTES, SecureServer
 from tests.fakes.tls import self_signed
 from tests.flows.harness import bounded, eventually
-from tests.web.connections import BIG, Outcome, Peer, Peers, connected, in_thread, listen
-
-
-class Raw(Peer):
-    """A client whose TLS does nothing by itself; ``received`` is what came over the wire."""
-
-    def __init__(self, newest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> None:
-        super().__init__()
-        context = ssl.create_default_context(cadata=self_signed().pem.decode())
-        context.set_alpn_protocols(["h2"])
-        context.maximum_version = newest
-        self.came, self._goes = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self.came, self._goes, server_hostname="127.0.0.1")
-
-    def dataReceived(self, data: bytes) -> None:
-        """Have it for TLS to read."""
-        super().dataReceived(data)
-        self.came.write(data)
-
-    def step(self) -> bool:
-        """Go on with the handshake; whether it is over."""
-        try:
-            self.tls.do_handshake()
-        except ssl.SSLWantReadError:
-            return False
-        finally:
-            self.transport.write(self._goes.read())  # type: ignore[union-attr]
-        return True
-
-    def sealed(self, data: bytes) -> bytes:
-        """These bytes as records."""
-        self.tls.write(data)
-        return self._goes.read()
-
-    def read(self) -> bytes:
-        """What is there, decrypted; empty where there is nothing."""
-        pieces = []
-        with suppress(ssl.SSLWantReadError, ssl.SSLZeroReturnError):
-            while piece := self.tls.read(1 << 16):
-                pieces.append(piece)
-        return b"".join(pieces)
-
-
-@asynccontextmanager
-async def raw(client: Raw | None = None) -> AsyncIterator[tuple[SecureServer, Peer, Raw]]:
-    """Our side of a connection, what it talks for, and a client that has not said a word."""
-    peers = Peers()
-    port = listen(peers, is_secure=True)
-    client = client or Raw()
-    await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port), client)
-    await eventually(lambda: peers.peer is not None and peers.peer.transport is not None)
-    ours = peers.peer
-    assert ours is not None
-    try:
-        yield ours.transport, ours, client  # type: ignore[misc]
-    finally:
-        for each in (ours, client):
-            if each.lost is None:
-                each.transport.abortConnection()  # type: ignore[union-attr]
-        await eventually(lambda: ours.lost is not None and client.lost is not None)
-        await port.stopListening()
+from tests.web.connections import BIG, Outcome, Peers, Raw, connected, listen, raw
 
 
 def waits_for_room(server: SecureServer) -> bool:
@@ -358,138 +292,3 @@ async def test_a_client_that_takes_nothing_costs_one_record(tmp_path: Path) -> N
             await eventually(lambda: client.read().endswith(BIG[-100:]))
     finally:
         os.close(descriptor)
-
-
-# -- the end ---------------------------------------------------------------------------------------------------------
-
-
-@implementer(IHalfCloseableProtocol)
-class Lasting(Raw):
-    """A client that stays when the other side has said its last."""
-
-    def readConnectionLost(self) -> None:
-        """Stay."""
-
-    def writeConnectionLost(self) -> None:
-        """Stay."""
-
-
-@bounded
-async def test_our_side_alone_is_closed_with_a_farewell() -> None:
-    """Behind all that was written; what the client sends then is still read."""
-    async with raw(Lasting()) as (server, ours, client):
-        await eventually(client.step)
-        server.write(BIG)
-        server.loseWriteConnection()
-        read = bytearray()
-
-        def has_all() -> bool:
-            read.extend(client.read())
-            return len(read) == len(BIG)
-
-        await eventually(has_all)
-        assert read == BIG
-        await eventually(lambda: _has_farewell(client))
-        client.transport.write(client.sealed(b"more"))  # type: ignore[union-attr]
-        await eventually(lambda: ours.received == b"more")
-
-
-def _has_farewell(client: Raw) -> bool:
-    try:
-        return client.tls.read(1) == b""
-    except ssl.SSLZeroReturnError:
-        return True
-    except ssl.SSLWantReadError:
-        return False
-
-
-@pytest.mark.parametrize("is_aborted", [False, True])
-@bounded
-async def test_a_close_says_farewell_and_an_abort_does_not(is_aborted: bool) -> None:
-    """So nobody takes what was broken off for the whole."""
-    async with raw() as (server, ours, client):
-        await eventually(client.step)
-        server.write(b"answer")
-        await eventually(lambda: client.read() == b"answer")
-        if is_aborted:
-            server.abortConnection()
-        else:
-            server.loseConnection()
-        await eventually(lambda: ours.lost is not None and client.lost is not None)
-        assert _has_farewell(client) != is_aborted
-        server.connectionLost(ours.lost)  # type: ignore[arg-type]  # twice, as Twisted at times does
-
-
-@pytest.mark.parametrize("says_farewell", [False, True])
-@bounded
-async def test_a_client_that_leaves(says_farewell: bool) -> None:
-    """With a farewell or without, it is gone."""
-    async with raw() as (_, ours, client):
-        await eventually(client.step)
-        if says_farewell:
-            with suppress(ssl.SSLWantReadError):
-                client.tls.unwrap()
-            client.transport.write(client._goes.read())  # type: ignore[union-attr]
-        else:
-            client.transport.loseConnection()  # type: ignore[union-attr]
-        await eventually(lambda: ours.lost is not None)
-
-
-@bounded
-async def test_who_finds_no_room_is_closed_at_once() -> None:
-    """Nothing can be said before the handshake, and nobody waits for that."""
-    client = Peer()
-    port = listen(Factory.forProtocol(NoRoom), is_secure=True)
-    await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port), client)
-    await eventually(lambda: client.lost is not None)
-    assert client.received == b""
-    await port.stopListening()
-
-
-# -- where it listens ------------------------------------------------------------------------------------------------
-
-
-@implementer(IReactorTCP)
-class Other:
-    """A reactor of another kind."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[Any, ...]] = []
-
-    def listenSSL(self, *said: Any) -> str:
-        """Listen with Twisted's TLS."""
-        self.asked.append(said)
-        return "port"
-
-    def callLater(self, seconds: float) -> float:
-        """Something else that reactors do."""
-        return seconds
-
-
-def test_another_reactor_keeps_its_own_tls() -> None:
-    """It is asked as an endpoint asked us, and is reached for all else."""
-    other, options, factory = Other(), object(), Factory()
-    secure = SecureReactor(other, in_thread)
-    assert secure.listenSSL(443, factory, options, backlog=7, interface="::") == "port"
-    assert other.asked == [(443, factory, options, 7, "::")]
-    assert secure.callLater(3) == 3
-    assert IReactorTCP.providedBy(secure)
-
-
-@implementer(IOpenSSLContextFactory)
-class InUse:
-    """One whose context is that of connections already, which newer pyOpenSSLs do not let anybody change."""
-
-    def getContext(self) -> InUse:
-        """The context."""
-        return self
-
-    def set_mode(self, mode: int) -> None:
-        """Refuse."""
-        raise ValueError
-
-
-@pytest.mark.parametrize("options", [object, InUse])
-def test_what_makes_no_context_for_us_keeps_twisteds_tls(options: Callable[[], Any]) -> None:
-    """One that makes connections of its own, or is in use elsewhere."""
-    assert tls._context_of(options(), Factory()) is None
