@@ -6,10 +6,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 IS_NEW_ENOUGH := 'import sys; sys.exit(sys.version_info < (3, 11))'
+OLDEST := $(VENV)/oldest
+# what relies on more of Twisted than it documents, or leans hardest on what it does
+NEAR_TWISTED := tests/web tests/flows/test_hot_equality.py tests/flows/test_hot_ports.py tests/flows/test_framing.py \
+  tests/edges/test_agent_pool.py tests/edges/test_agent_proxy.py tests/edges/test_agent_tls.py tests/edges/test_heads.py
 TOO_OLD = 'pipcache needs Python 3.11 or newer, "$(PYTHON)" is not: try make run PYTHON=python3.12'
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench bench-quick clean
+.PHONY: help run test test-oldest lint bench bench-quick clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' $(MAKEFILE_LIST) \
@@ -20,6 +24,9 @@ run: $(VENV)/.installed ## serve on port 8080; ARGS="--config FILE" are options 
 
 test: lint ## lint, types, layers and all tests; ARGS="-k word" are options of pytest
 	@$(BIN)/python -m pytest --numprocesses=auto $(ARGS)
+
+test-oldest: $(VENV)/.installed-oldest ## the tests nearest to Twisted, with the oldest versions that pyproject.toml allows
+	@$(OLDEST)/bin/python -m pytest --numprocesses=auto $(NEAR_TWISTED) $(ARGS)
 
 lint: $(VENV)/.installed-dev ## format, lint, types and layers
 	@$(BIN)/ruff format --check --quiet
@@ -52,3 +59,13 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/.made
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/.made
 	@$(PIP) install --editable '.[dev]'
 	@touch $@ $(VENV)/.installed
+
+# Our dependencies at their lower bounds, the tools of the tests as they are today.
+$(VENV)/.installed-oldest: $(VENV)/.lower-bounds
+	@rm -rf $(OLDEST) && $(BIN)/python -m venv $(OLDEST)
+	@$(OLDEST)/bin/python -m pip --quiet --disable-pip-version-check install --editable . --requirement $< \
+	  hypothesis pytest pytest-randomly pytest-twisted pytest-xdist
+	@touch $@
+
+$(VENV)/.lower-bounds: pyproject.toml | $(VENV)/.made
+	@sed -n '/^dependencies/,/^]/s/^  "\([^">]*\)>=\([^"]*\)".*/\1==\2/p' pyproject.toml >$@

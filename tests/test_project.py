@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import tomllib
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -61,7 +62,8 @@ def calls(checkout: Path) -> list[str]:
 def test_make_lists_its_targets(words):
     """`make` and `make help` name each target with its effect, and do nothing."""
     listed = make(TOP, *words).stdout.splitlines()
-    assert [line.split()[1] for line in listed] == ["help", "run", "test", "lint", "bench", "bench-quick", "clean"]
+    targets = ["help", "run", "test", "test-oldest", "lint", "bench", "bench-quick", "clean"]
+    assert [line.split()[1] for line in listed] == targets
     assert all(len(line.split()) > 3 for line in listed)
 
 
@@ -87,6 +89,13 @@ def test_make_run_installs_again_when_the_project_changed(checkout):
     assert calls(checkout)[0].endswith("install --editable .")
 
 
+def test_the_oldest_versions_are_the_lower_bounds(checkout):
+    """Of every dependency; what `make test-oldest` installs."""
+    assert make(checkout, ".venv/.lower-bounds", "PYTHON=./fake-python").returncode == 0
+    wanted = tomllib.loads((checkout / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert (checkout / ".venv/.lower-bounds").read_text().splitlines() == [each.replace(">=", "==") for each in wanted]
+
+
 def test_make_says_in_one_line_that_python_is_too_old(checkout):
     """An interpreter that is too old, or none, is named with what is needed; nothing is made."""
     done = make(checkout, "run", "PYTHON=false")
@@ -108,7 +117,7 @@ def test_make_clean_keeps_the_cache(checkout):
 
 
 def test_ci_runs_make_test_at_the_top(tmp_path):
-    """`.ci/run` calls `make test` in the top folder, wherever it is started, and passes its status on."""
+    """`.ci/run` calls `make test test-oldest` in the top folder, wherever it is started, and passes its status on."""
     (tmp_path / "make").write_text('#!/bin/sh\necho "$PWD $*"\nexit 7\n')
     (tmp_path / "make").chmod(0o755)
     environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
@@ -121,7 +130,7 @@ def test_ci_runs_make_test_at_the_top(tmp_path):
         timeout=60,
         check=False,
     )
-    assert (done.stdout, done.returncode) == (f"{TOP} test\n", 7)
+    assert (done.stdout, done.returncode) == (f"{TOP} test test-oldest\n", 7)
 
 
 @pytest.mark.parametrize("source", COPIED)
