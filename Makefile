@@ -64,7 +64,7 @@ $(VENV)/.installed-dev: pyproject.toml | $(VENV)/.made
 $(VENV)/.installed-oldest: $(VENV)/.lower-bounds
 	@rm -rf $(OLDEST) && $(BIN)/python -m venv $(OLDEST)
 	@$(OLDEST)/bin/python -m pip --quiet --disable-pip-version-check install --editable . --requirement $< \
-	  hypothesis pytest pytest-randomly pytest-twisted pytest-xdist
+	  hypothesis pytest pytest-randomly pytest-twisted pytest-xdist treq
 	@touch $@
 
 $(VENV)/.lower-bounds: pyproject.toml | $(VENV)/.made
