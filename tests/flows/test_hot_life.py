@@ -49,7 +49,7 @@ async def test_an_emptied_directory_is_noticed_in_a_tenth_of_a_second(
     asked = upstream.count(target)
     for folder in ready.cache_dir.glob("???"):
         shutil.rmtree(folder)
-    ready.program.hot.now = lambda: time.time() + LOOK_SECONDS
+    ready.program.hot.now = lambda: time.time() + 1 + LOOK_SECONDS
     answer = await ready.get(target)
     assert (answer.status, answer["x-cache-status"]) == (200, "MISS")
     assert upstream.count(target) == asked + 1
@@ -85,7 +85,7 @@ async def test_a_use_the_short_way_is_a_use(ready: Proxy, ways: Ways) -> None:
     catalog = ready.program.holdings.catalog
     digest = CacheKey.of(parse_target(SMALL.encode())).digest
     await ready.get(PAGE)
-    ready.program.hot.now = lambda: time.time() + LOOK_SECONDS
+    ready.program.hot.now = lambda: time.time() + 1 + LOOK_SECONDS
     talk = await Talk.to(ready)
     await talk.say(request(SMALL))
     await talk.close()
