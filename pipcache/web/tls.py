@@ -155,6 +155,10 @@ class SecureServer(PromptServer):
     def _announced(self, head: bytes) -> bytes:
         return head
 
+    def _is_at_hand(self, file: SentFile) -> bool:
+        """Also where a thread has read what goes out in this turn, though not all that would in the clear."""
+        return min(file.stop, file.position + TURN_BYTES) <= file.held_until or super()._is_at_hand(file)
+
     def _sent(self, file: SentFile, count: int) -> int:
         taken, limit = 0, min(count, TURN_BYTES)
         while taken < limit:
