@@ -78,8 +78,8 @@ async def test_what_is_read_or_written_is_not_evicted(flow, upstream):
     """A file on its way to a client stays, however long ago it was asked for, and arrives whole."""
     targets = offer(upstream, 12)
     big = "/pypi/big"
-    upstream.add(big, bytes(4000 * KIB))
-    proxy = await flow.proxy(upstream, max_size_bytes=10_000 * KIB, watermark=Watermark(0.45, 0.1))
+    upstream.add(big, bytes(16_000 * KIB))
+    proxy = await flow.proxy(upstream, max_size_bytes=36_000 * KIB, watermark=Watermark(0.45, 0.1))
     await proxy.get(big)
     await proxy.settled(big)
     client = await proxy.connect(1 << 16)
@@ -88,10 +88,10 @@ async def test_what_is_read_or_written_is_not_evicted(flow, upstream):
     client.pause()
     await fill(proxy, targets)
     await eventually(lambda: len(proxy.kept) < 10)
-    assert len(reading.body) < 4000 * KIB
+    assert len(reading.body) < 16_000 * KIB
     client.resume()
     assert (await reading.ended()).is_whole
-    assert len(reading.body) == 4000 * KIB
+    assert len(reading.body) == 16_000 * KIB
 
 
 @bounded
