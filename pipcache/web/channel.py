@@ -95,11 +95,17 @@ class Channel(HTTPChannel):
     # -- from the parser ---------------------------------------------------------------------------------------------
 
     def lineReceived(self, line: bytes) -> None:
-        """A line of a head. RFC 9112 section 5.2: obs-fold is rejected, for not everybody reads it alike."""
+        """A line of a head.
+
+        RFC 9112: obs-fold is rejected (section 5.2), and a CR that ends no line makes what it is in invalid (section 2.2),
+        for not everybody reads them alike. Of the latter Twisted sees to itself from 26.10 on.
+        """
         if self.is_refused:
             return
         if line[:1] in (b" ", b"\t"):
             self.refuse(FOLDED)
+        elif b"\r" in line:
+            self.refuse(MALFORMED)
         else:
             super().lineReceived(line)  # type: ignore[no-untyped-call]
 
