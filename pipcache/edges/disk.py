@@ -51,6 +51,7 @@ class DiskStore:
         quarantine_bytes: how much of what was wrong is kept.
         files: the operating system's calls.
         token: makes random hex digits, twice as many as it is given bytes.
+        in_thread_together: where what nobody waits for is run; None: ``in_thread``.
     """
 
     def __init__(
@@ -60,10 +61,12 @@ class DiskStore:
         quarantine_bytes: int,
         files: Files | None = None,
         token: Callable[[int], str] = secrets.token_hex,
+        in_thread_together: InThread | None = None,
     ) -> None:
         root = Path(os.path.realpath(root))
         self.root = root
         self._in_thread = in_thread
+        self._in_thread_together = in_thread_together or in_thread
         self._files = files or Files()
         self._token = token
         self._lock = Lock()
@@ -186,7 +189,7 @@ class DiskStore:
         Raises:
             StorageError: the disk refused; nothing is visible that was not before.
         """
-        return await self._in_thread(lambda: self._publication.publish(key, body, stored, variants))
+        return await self._in_thread_together(lambda: self._publication.publish(key, body, stored, variants))
 
     async def amend(
         self,

@@ -88,7 +88,8 @@ def assemble(
     )
     grace = Grace(settings.cache.stale_while_revalidate_seconds, settings.cache.stale_if_error_seconds)
     catalog = Catalog()
-    store = DiskStore(cache_dir, in_thread, settings.cache.max_size_bytes // QUARANTINE_SHARE, files)
+    quarantine_bytes = settings.cache.max_size_bytes // QUARANTINE_SHARE
+    store = DiskStore(cache_dir, in_thread, quarantine_bytes, files, in_thread_together=in_thread.together)
     janitor = Janitor(store, catalog, limits, reactor, time.time, events)
     pace = Pace()
     appending = Appending(pace, in_thread, time.perf_counter)
