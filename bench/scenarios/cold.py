@@ -8,7 +8,7 @@ from itertools import count
 from statistics import median
 
 from bench import measure
-from bench.client import Address, Answer, Connection, check_same
+from bench.client import Address, Answer, Connection, check_same, fetch
 from bench.corpus import MANY
 from bench.figures import percentile
 from bench.measure import Figures
@@ -65,6 +65,7 @@ def _cold_wheels(stage: Stage, project: str, downloads: int, upstream: Address) 
     numbers = count(1)
     with stage.both(_ROOM, upstream) as servers:
         for server in servers:
+            fetch(server.address, server.page(project))  # as installers do; pipcache then knows the digests
             check_same(server.address, stage.corpus.cold_path(project, 0), stage.corpus.cold[project].file)
         return stage.interleaved(
             servers,
