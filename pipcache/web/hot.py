@@ -28,8 +28,8 @@ from pipcache.web.transport import read_at_hand
 
 LOOK_SECONDS = 0.1
 REST_SECONDS = 10.0
-IN_MEMORY_BYTES = 1 << 17
-"""A larger body is sent from its file; up to here that costs more than to copy it."""
+IN_MEMORY_BYTES = 1 << 15
+"""A larger body is sent from its file."""
 
 MAX_RESPONSES = 16_384
 MAX_NAMES = 64
