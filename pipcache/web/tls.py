@@ -47,9 +47,6 @@ RECORD_BYTES = 1 << 14
 PIECE_BYTES = 1 << 18
 """What is read of a file at a time."""
 
-TURN_BYTES = 1 << 20
-"""What one client gets of it in one turn of the reactor: as long as that takes, the others wait."""
-
 _MODE = 0x1 | 0x2
 """SSL_MODE_ENABLE_PARTIAL_WRITE and SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER: a record at a time, and what there was no room for
 is offered again from another place. Newer pyOpenSSLs have set both already."""
@@ -155,14 +152,10 @@ class SecureServer(PromptServer):
     def _announced(self, head: bytes) -> bytes:
         return head
 
-    def _is_at_hand(self, file: SentFile) -> bool:
-        """Also where a thread has read what goes out in this turn, though not all that would in the clear."""
-        return min(file.stop, file.position + TURN_BYTES) <= file.held_until or super()._is_at_hand(file)
-
     def _sent(self, file: SentFile, count: int) -> int:
-        taken, limit = 0, min(count, TURN_BYTES)
-        while taken < limit:
-            piece = _PIECE[: min(limit - taken, PIECE_BYTES)]
+        taken = 0
+        while taken < count:
+            piece = _PIECE[: min(count - taken, PIECE_BYTES)]
             read = os.preadv(file.descriptor, [piece], file.position + taken)
             sent = self._send(piece[:read])
             if self._is_broken:
