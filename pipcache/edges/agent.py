@@ -27,6 +27,9 @@ from pipcache.rules.sites import Origin, UpstreamSite
 IDLE_PER_ORIGIN = 10
 OPEN_PER_ORIGIN = 50
 IDLE_SECONDS = 90.0
+SURPLUS_SECONDS = 2.0
+"""Idle connections beyond ``IDLE_PER_ORIGIN`` are kept so long: an installer asks in bursts, the next a moment later."""
+
 ATTEMPT_SECONDS = 0.1
 IDLE_ORIGINS = 10
 """With ``IDLE_PER_ORIGIN`` idle connections each: at most 100 idle in all."""
@@ -69,8 +72,7 @@ class OriginConnections:
         """
         due = self._clock.seconds() + self._timeouts.silence_seconds
         if self._idle:
-            connection = next(iter(self._idle))
-            del self._idle[connection]
+            connection, _ = self._idle.popitem()  # the one idle for least, which is least likely to be closed by now
             exchange = Exchange(connection, self._clock, self._timeouts, due, is_head_request=is_head_request)
             connection.send(request, exchange)
             try:
@@ -97,12 +99,8 @@ class OriginConnections:
         if self._is_closed:
             connection.close()
             return
-        if len(self._idle) >= IDLE_PER_ORIGIN:
-            oldest = next(iter(self._idle))
-            del self._idle[oldest]
-            oldest.close()
         self._idle[connection] = self._clock.seconds()
-        if self._timer is None:
+        if self._timer is None or len(self._idle) == IDLE_PER_ORIGIN + 1:
             self._watch()
 
     def _was_lost(self, connection: Connection) -> None:
@@ -115,16 +113,21 @@ class OriginConnections:
             self._timer.cancel()
             self._timer = None
         if self._idle:
-            due = next(iter(self._idle.values())) + IDLE_SECONDS
+            due = self._closes_first_at()
             self._timer = self._clock.callLater(max(0.0, due - self._clock.seconds()), self._close_idle)
+
+    def _closes_first_at(self) -> float:
+        """When the connection that is idle for longest is to be closed."""
+        rest = SURPLUS_SECONDS if len(self._idle) > IDLE_PER_ORIGIN else IDLE_SECONDS
+        return next(iter(self._idle.values())) + rest
 
     def _close_idle(self) -> None:
         self._timer = None
         now = self._clock.seconds()
-        for connection, since in tuple(self._idle.items()):
-            if now >= since + IDLE_SECONDS:
-                del self._idle[connection]
-                connection.close()
+        while self._idle and now >= self._closes_first_at():
+            connection = next(iter(self._idle))
+            del self._idle[connection]
+            connection.close()
         self._watch()
 
 

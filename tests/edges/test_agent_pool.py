@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from twisted.internet.defer import Deferred, gatherResults
 
-from pipcache.edges.agent import IDLE_ORIGINS, IDLE_PER_ORIGIN, IDLE_SECONDS, OPEN_PER_ORIGIN
+from pipcache.edges.agent import IDLE_ORIGINS, IDLE_PER_ORIGIN, IDLE_SECONDS, OPEN_PER_ORIGIN, SURPLUS_SECONDS
 from tests.edges.scene import ClockReactor, Receiver, Scene, bounded, turns
 from tests.fakes.upstream import FakeUpstream
 
@@ -114,9 +114,31 @@ async def test_so_many_are_open_at_most_and_the_others_wait():
         scene.upstream.release("/a")
         for _, received in await gatherResults(asked):
             assert received.body == BODY
-        assert scene.upstream.connections_made <= OPEN_PER_ORIGIN + 10
+        assert scene.upstream.connections_made == OPEN_PER_ORIGIN
+
+
+@bounded
+async def test_a_burst_uses_the_connections_of_the_one_before():
+    """Connections beyond those that are kept for long are kept for a moment; then the ones idle for longest are closed."""
+    reactor = ClockReactor()
+    async with Scene(reactor=reactor) as scene:
+        scene.upstream.add("/a", BODY)
+        for _ in range(3):
+            await gatherResults([Deferred.fromCoroutine(scene.fetch("/a")) for _ in range(IDLE_PER_ORIGIN + 20)])
+            reactor.clock.advance(SURPLUS_SECONDS - 1)
+            await turns()
+        made = scene.upstream.connections_made
+        assert made == scene.upstream.open_connections
+        assert IDLE_PER_ORIGIN < made <= IDLE_PER_ORIGIN + 20
+        await scene.fetch("/a")
+        reactor.clock.advance(1)
         await scene.upstream.until(lambda: scene.upstream.open_connections <= IDLE_PER_ORIGIN)
         assert scene.upstream.open_connections == IDLE_PER_ORIGIN
+        await scene.fetch("/a")
+        assert scene.upstream.connections_made == made
+        reactor.clock.advance(IDLE_SECONDS)
+        await scene.upstream.until(lambda: scene.upstream.open_connections == 0)
+        assert reactor.clock.getDelayedCalls() == []
 
 
 @bounded
