@@ -15,7 +15,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.tcp import Connection as TCPConnection
 from twisted.python.failure import Failure
 
-READ_BYTES = 1 << 17
+READ_BYTES = 1 << 18
 """As much as is there is read at a time, up to this: each read is a chunk that is hashed, written and offered."""
 
 

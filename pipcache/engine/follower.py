@@ -17,7 +17,7 @@ from zope.interface import implementer
 from pipcache.engine.interfaces import BodySink, BodySource, Clock
 from pipcache.rules.errors import StorageError
 
-CHUNK_BYTES = 1 << 17
+CHUNK_BYTES = 1 << 18
 CHUNKS_A_TURN = 4
 """After so many chunks others get their turn, whatever the speed of this client."""
 
