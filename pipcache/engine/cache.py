@@ -35,10 +35,19 @@ class Cache:
         in_thread: InThread,
         token: Callable[[int], str],
         events: Events,
+        max_ahead_bytes: int = 0,
     ) -> Cache:
-        """A cache over these; ``token`` makes random hex digits, twice as many as it is given bytes."""
+        """A cache over these.
+
+        ``token`` makes random hex digits, twice as many as it is given bytes. ``max_ahead_bytes``: the largest wheel that is
+        fetched before it is asked for; 0: nothing is.
+        """
         pages = Pages(holdings, upstreams, absences, in_thread, clock, token, events)
-        return cls(pages, Files(holdings, upstreams, absences, pages, in_thread, clock.seconds, token, events))
+        return cls(pages, Files(holdings, upstreams, absences, pages, in_thread, clock, token, events, max_ahead_bytes))
+
+    def stop(self) -> None:
+        """Begin nothing more that nobody asked for."""
+        self.files.ahead.stop()
 
     async def respond(self, request: Request) -> Outcome:
         """The response to a GET or HEAD whose route is a page, a file, or another path of the upstreams.

@@ -9,6 +9,7 @@ The core metadata of a wheel is small, may have to be made, and is fetched whole
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -17,9 +18,10 @@ from attrs import evolve
 from twisted.internet.defer import Deferred
 
 from pipcache.engine.absences import Absences
+from pipcache.engine.ahead import Ahead
 from pipcache.engine.fetch import Expected, Fetch
 from pipcache.engine.holdings import Holdings
-from pipcache.engine.interfaces import Events, Follower, InThread, UpstreamResponse
+from pipcache.engine.interfaces import Clock, Events, Follower, InThread, UpstreamResponse
 from pipcache.engine.outcome import Outcome, Request, outcome_of_stored
 from pipcache.engine.pages import Located, Pages
 from pipcache.engine.receiving import Incoming, Plan, Receiving
@@ -32,6 +34,7 @@ from pipcache.rules.errors import (
     NotCached,
     NotServed,
     PipcacheError,
+    StorageError,
     UpstreamError,
 )
 from pipcache.rules.fields import get
@@ -65,17 +68,19 @@ class Files:
         absences: Absences,
         pages: Pages,
         in_thread: InThread,
-        seconds: Callable[[], float],
+        clock: Clock,
         token: Callable[[int], str],
         events: Events,
+        max_ahead_bytes: int = 0,
     ) -> None:
         self._holdings = holdings
         self._upstreams = upstreams
         self._absences = absences
         self._pages = pages
         self._events = events
-        self._wheel_metadata = WheelMetadata(self.respond, upstreams, in_thread, seconds, holdings.max_kept_bytes)
-        self._receiving = Receiving(holdings, upstreams, seconds, token, events)
+        self._wheel_metadata = WheelMetadata(self.respond, upstreams, in_thread, clock.seconds, holdings.max_kept_bytes)
+        self._receiving = Receiving(holdings, upstreams, clock.seconds, token, events)
+        self.ahead = Ahead(pages.fetch_ahead, self.fetch_ahead, max_ahead_bytes, clock, events)
         self._fetching: dict[str, Waiters[Incoming]] = {}
 
     async def respond(self, request: Request) -> Outcome:
@@ -86,6 +91,9 @@ class Files:
             NotServed: no upstream has it, or none could give it.
         """
         key = CacheKey.of(request.route)
+        wheel = _wheel_of(request.route)
+        if wheel is not None:
+            self.ahead.metadata_is_asked_for(wheel)
         fetching = self._fetching.get(key.digest)
         if fetching is None:
             kept = self._holdings.find_fresh(key)
@@ -104,6 +112,33 @@ class Files:
             return await self._from_upstream(request, key, fetching)
         except NotServed as error:
             self._absences.note(key, request.route.kind, error)
+            raise
+
+    async def fetch_ahead(self, route: Route, max_bytes: int | None = None) -> None:
+        """Fetch a file that nobody has asked for yet, where it is not kept, on its way, or known to be absent.
+
+        Args:
+            route: of the file.
+            max_bytes: a file that its page says to be larger, or of which it does not say, is left alone; None: none is.
+
+        Raises:
+            NotServed: no upstream has it, or none could give it.
+        """
+        key = CacheKey.of(route)
+        if self._holdings.find(key) is not None:
+            return
+        if max_bytes is not None:
+            located = await self._located(route, Attempt())
+            size = None if located is None else located.file.size
+            if size is None or size > max_bytes:
+                return
+        if key.digest in self._fetching:
+            return
+        self._absences.check(key)
+        try:
+            await self._fetch(Request(route), key)
+        except NotServed as error:
+            self._absences.note(key, route.kind, error)
             raise
 
     async def _from_upstream(self, request: Request, key: CacheKey, fetching: Waiters[Incoming] | None) -> Outcome:
@@ -175,6 +210,8 @@ class Files:
         try:
             fetching.fire(incoming)
             incoming.fetch.offered_to_all()
+            if plan.wheel is not None:
+                self._look_ahead(incoming.fetch)
             await self._receiving.to_its_end(route, key, plan, incoming, attempt)
         except Exception:
             self._events.crashed(f"fetching {route.path}")
@@ -183,6 +220,12 @@ class Files:
             del self._fetching[key.digest]
             incoming.fetch.release()
             self._holdings.received(key)
+
+    def _look_ahead(self, metadata: Fetch) -> None:
+        """See what core metadata that has come leads to."""
+        if metadata.is_whole and self.ahead.is_wanted:
+            with suppress(StorageError):
+                self.ahead.metadata_came(metadata.read_at(0, metadata.available))
 
     async def _begun(self, route: Route, key: CacheKey, plan: Plan, attempt: Attempt) -> Incoming:
         """A fetch whose first byte is there, from upstream or of what is made where no upstream has it.

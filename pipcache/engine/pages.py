@@ -122,7 +122,7 @@ class Pages:
         Raises:
             NotServed: there is no page, or it could not be had.
         """
-        route = Route(RouteKind.PROJECT_PAGE, f"/simple/{project}/", project=project)
+        route = _page_of(project)
         key = CacheKey.of(route)
         located = await self._located_in_kept(key, route, path)
         if located is not None:
@@ -145,6 +145,31 @@ class Pages:
             self._files.put(page.stored.etag, page.formed.files)
             return _located(page.formed.files, path, page.stored.upstream)
         return await self._located_in_kept(key, route, path)
+
+    async def fetch_ahead(self, project: str) -> Mapping[str, DistributionFile] | None:
+        """Fetch a page that nobody has asked for yet, where there is none that may be served at once.
+
+        Returns:
+            The files that it names, by our own path, where a new version of it came; else None.
+
+        Raises:
+            NotServed: no upstream has it, or none could give it.
+        """
+        route = _page_of(project)
+        key = CacheKey.of(route)
+        stored = self._fetches.kept(key)
+        if stored is not None and self._holdings.freshness(stored, Directives()) is not Freshness.STALE:
+            return None
+        self._absences.check(key)
+        try:
+            page = await self._fetches.begin(route, key, Attempt()).wait()
+        except NotServed as error:
+            self._absences.note(key, route.kind, error)
+            raise
+        if not isinstance(page, PageVersion):
+            return None
+        self._files.put(page.stored.etag, page.formed.files)
+        return page.formed.files
 
     # -- a page that is kept -----------------------------------------------------------------------------------------
 
@@ -331,6 +356,10 @@ class _FilesByPage:
             self._count += len(files) + 1
         while self._count > _REMEMBERED_FILES and len(self._pages) > 1:
             self._count -= len(self._pages.popitem(last=False)[1]) + 1
+
+
+def _page_of(project: str) -> Route:
+    return Route(RouteKind.PROJECT_PAGE, f"/simple/{project}/", project=project)
 
 
 def _as_too_slow(_: object, seconds: float) -> NoReturn:

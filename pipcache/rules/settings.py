@@ -96,6 +96,7 @@ class CacheSettings:
     stale_if_error_seconds: float = key(kinds.GRACE, 7 * 86_400.0, "stale_if_error")
     negative_ttl_seconds: float = key(kinds.GRACE, 60.0, "negative_ttl")
     hot_memory_bytes: int = key(kinds.ROOM, 64 * 2**20, "hot_memory")
+    prefetch_size_bytes: int = key(kinds.ROOM, 2**20, "prefetch_size")
     scrub_interval_seconds: float = key(kinds.DURATION, 7 * 86_400.0, "scrub_interval")
     watermark: Watermark = section(Watermark, Watermark())
 

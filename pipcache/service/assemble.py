@@ -56,6 +56,7 @@ class Program:
     janitor: Janitor
     scrub: Scrub
     upstreams: Upstreams
+    cache: Cache
     certificates: Certificates
     client: UpstreamClient
     root: Root
@@ -103,7 +104,8 @@ def assemble(
         client, reactor, events, selection, patience_seconds=patience_seconds, epoch_seconds=time.time
     )
     absences = Absences(reactor.seconds, ttls, settings.cache.negative_ttl_seconds)
-    cache = Cache.of(holdings, upstreams, absences, reactor, in_thread, secrets.token_hex, events)
+    ahead = settings.cache.prefetch_size_bytes
+    cache = Cache.of(holdings, upstreams, absences, reactor, in_thread, secrets.token_hex, events, ahead)
     lag = LoopLag(reactor)
     report = _Report(catalog, upstreams, settings, reactor, events, lambda: site.connections, pace, lag.lateness)
     hot = HotResponses(settings.cache.hot_memory_bytes, time.time)
@@ -117,7 +119,9 @@ def assemble(
         site.access_log = AccessLog(settings.log.access, path, reactor, time.time, events.access_log_failed)
     if can_tell():
         site.protocol = channel_of(hot)  # type: ignore[assignment]
-    return Program(in_thread, store, holdings, janitor, scrub, upstreams, certificates, client, root, site, hot, lag)
+    return Program(
+        in_thread, store, holdings, janitor, scrub, upstreams, cache, certificates, client, root, site, hot, lag
+    )
 
 
 def site_of(upstream: Upstream) -> UpstreamSite:

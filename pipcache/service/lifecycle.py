@@ -229,6 +229,7 @@ class PipcacheService(Service):
         program.lag.stop()
         program.janitor.stop()
         program.scrub.stop()
+        program.cache.stop()
         await self._drained()
         program.hot.clear()
         if program.site.access_log is not None:

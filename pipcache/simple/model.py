@@ -103,6 +103,11 @@ class DistributionFile:
         return None if offer is None else hashes_in(offer)
 
     @property
+    def is_yanked(self) -> bool:
+        """Whether installers are to leave it out: PEP 592 lets the attribute have any value, or none."""
+        return any(name == "data-yanked" for name, _ in self.attributes)
+
+    @property
     def size(self) -> int | None:
         """The length of the file in bytes (PEP 700); None where the page does not say."""
         text = dict(self.attributes).get("data-size") or ""

@@ -130,6 +130,7 @@ class Cached:
         sites: tuple[UpstreamSite, ...] = (ALPHA, BETA),
         grace: Grace = NO_GRACE,
         negative_seconds: float = 0.0,
+        ahead_bytes: int = 0,
     ) -> None:
         self.limits = limits
         self.clock = Turns()
@@ -151,7 +152,14 @@ class Cached:
         self.upstreams.now_known(sites)
         self.absences = Absences(self.clock.seconds, TTLS, negative_seconds)
         self.cache = Cache.of(
-            self.holdings, self.upstreams, self.absences, self.clock, self.threads, self.token, self.events
+            self.holdings,
+            self.upstreams,
+            self.absences,
+            self.clock,
+            self.threads,
+            self.token,
+            self.events,
+            ahead_bytes,
         )
 
     def now(self) -> float:

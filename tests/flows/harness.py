@@ -113,6 +113,7 @@ class Proxy:
         try:
             await self.program.site.abort()
             self.program.hot.clear()
+            self.program.cache.stop()
             self.program.janitor.stop()
             await self.program.holdings.note_uses()
             await self.program.client.close()

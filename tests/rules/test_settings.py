@@ -89,6 +89,7 @@ VALUES = {
     "cache.stale_if_error": ("2d", lambda s: s.cache.stale_if_error_seconds, 2 * 86400.0),
     "cache.negative_ttl": ("5s", lambda s: s.cache.negative_ttl_seconds, 5.0),
     "cache.hot_memory": ("1MiB", lambda s: s.cache.hot_memory_bytes, 2**20),
+    "cache.prefetch_size": ("2MiB", lambda s: s.cache.prefetch_size_bytes, 2**21),
     "cache.scrub_interval": ("1d", lambda s: s.cache.scrub_interval_seconds, 86400.0),
     "cache.watermark.high": ("0.95", lambda s: s.cache.watermark.high_ratio, 0.95),
     "cache.watermark.low": ("0.5", lambda s: s.cache.watermark.low_ratio, 0.5),
