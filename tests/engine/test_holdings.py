@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pipcache.engine.follower import CHUNK_BYTES, CHUNKS_A_TURN
 from pipcache.engine.holdings import NOTE_USE_SECONDS
 from pipcache.rules.catalog import Limits
 from pipcache.rules.errors import TruncatedBody
@@ -61,7 +62,7 @@ def test_a_body_of_another_size_is_not_served(cached: Cached) -> None:
 
 def test_a_body_that_becomes_short_while_it_is_read_breaks_its_client_off(cached: Cached) -> None:
     """What was sent does not look complete; what was open is closed, and its pin taken back."""
-    content = BODY * 800
+    content = BODY * (2 * CHUNKS_A_TURN * CHUNK_BYTES // len(BODY))
     cached.keep_file(PATH, content)
     visit = cached.get(PATH)
     sent = bytes(visit.sink.data)

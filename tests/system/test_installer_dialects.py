@@ -53,9 +53,10 @@ def among(*names: str) -> pytest.MarkDecorator:
 
 
 @among("pip", "newest pip", "uv", "poetry", "pdm")
-def test_metadata_alone_decides_what_is_downloaded(index, upstream, install, proxy, tmp_path):
+def test_metadata_alone_decides_what_is_downloaded(index, upstream, install, start_server, tmp_path):
     """Each takes the newest release that is neither yanked nor for another Python, and downloads no other."""
-    server = proxy(upstream.url)
+    upstreams = {"primary": {"name": "only", "url": upstream.url}}
+    server = start_server({"upstream": upstreams, "cache": {"prefetch_size": 0}})  # so only what it asks for is fetched
     check(install(server.index_url, tmp_path / "target", "tree", "source"), tmp_path / "target", NAMES)
     _, newer, yanked, unfit, tree, source = index.files
     taken = [newer.path, f"{newer.path}.metadata", tree.path, f"{tree.path}.metadata", source.path]
@@ -64,6 +65,24 @@ def test_metadata_alone_decides_what_is_downloaded(index, upstream, install, pro
     asked = [each for each in upstream.requests if each != f"GET {unfit.path}.metadata"]
     assert sorted(asked) == sorted(f"GET {path}" for path in taken)
     assert not upstream.count(yanked.path)
+    assert "Traceback" not in server.log
+
+
+@among("newest pip", "uv")
+def test_what_is_fetched_ahead_is_fetched_once(serve_index, install, proxy, tmp_path):
+    """The installer joins what is on its way, and all of it is what it would have asked for itself."""
+    names = [f"link{number}" for number in range(8)]
+    chain = Index()
+    links = [
+        chain.add_wheel(name, "1.0", requires=[needed] if needed else [])
+        for name, needed in zip(names, [*names[1:], ""], strict=True)
+    ]
+    upstream = serve_index(chain, dialect="json")
+    server = proxy(upstream.url)
+    check(install(server.index_url, tmp_path / "target", "link0"), tmp_path / "target", dict.fromkeys(names, "1.0"))
+    wanted = [f"/simple/{name}/" for name in names]
+    wanted += [path for link in links for path in (link.path, f"{link.path}.metadata")]
+    assert sorted(upstream.requests) == sorted(f"GET {path}" for path in wanted)
     assert "Traceback" not in server.log
 
 
