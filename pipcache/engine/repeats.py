@@ -18,7 +18,7 @@ from pipcache.rules.fields import Fields
 from pipcache.rules.freshness import Freshness, age_seconds, decide
 from pipcache.rules.key import CacheKey
 from pipcache.rules.meta import StoredResponse, Variant
-from pipcache.rules.response import Representation, Shape, shape_response
+from pipcache.rules.response import Representation, Shape, about_its_age, shape_response
 from pipcache.rules.routes import RouteKind
 
 
@@ -59,16 +59,20 @@ class Repeat:
 
     def shape(self, method: str = "GET", fields: Fields = ()) -> Shape:
         """The response to a request as of now."""
-        return shape_response(method, fields, self.known())
-
-    def known(self) -> Representation:
-        """How it is shown as of now."""
-        now = self._holdings.now()
-        return self._known.at(age_seconds(self.stored.cached_at, now), self.stored.expires_at - now)
+        return shape_response(method, fields, self.shown.at(*self._ages()))
 
     @cached_property
-    def _known(self) -> Representation:
+    def shown(self) -> Representation:
+        """How it is shown, but for its age."""
         return self._show(self._holdings.as_stored(self.stored, self._kind, self.length))
+
+    def about_its_age(self) -> Fields:
+        """The fields that change with its age, as of now."""
+        return about_its_age(self.shown, *self._ages())
+
+    def _ages(self) -> tuple[int, float]:
+        now = self._holdings.now()
+        return age_seconds(self.stored.cached_at, now), self.stored.expires_at - now
 
     def open(self) -> StoredBody | None:
         """Its body; None where it is gone, or somebody touched it."""

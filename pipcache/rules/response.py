@@ -165,28 +165,38 @@ def _partial(request_fields: Fields, known: Representation, length: int, describ
 
 def about_the_cache(known: Representation) -> Fields:
     """What we say ourselves, also on a 304 (RFC 9110 section 15.4.5 names most of it)."""
+    return (*about_what_lasts(known), *about_its_age(known, known.age_seconds, known.fresh_seconds))
+
+
+def about_what_lasts(known: Representation) -> Fields:
+    """What of it is the same however old the body is."""
     fields = [
         ("x-cache-status", known.cache_status.value),
         ("x-upstream", known.upstream),
         ("via", "1.1 pipcache"),
     ]
-    if known.cache_status is not CacheStatus.MISS:
-        fields.append(("age", str(known.age_seconds)))
-    fields.append(("cache-status", _cache_status(known)))
     if known.vary is not None:
         fields.append(("vary", known.vary))
     if known.etag is not None:
         fields.append(("etag", known.etag))
-        seconds = _IMMUTABLE_SECONDS if known.is_immutable else max(0, int(known.fresh_seconds))
+    return tuple(fields)
+
+
+def about_its_age(known: Representation, age_seconds: int, fresh_seconds: float) -> Fields:
+    """What of it changes with the age of the body; the seconds are as in ``Representation``."""
+    fields = [] if known.cache_status is CacheStatus.MISS else [("age", str(age_seconds))]
+    fields.append(("cache-status", _cache_status(known, int(fresh_seconds))))
+    if known.etag is not None:
+        seconds = _IMMUTABLE_SECONDS if known.is_immutable else max(0, int(fresh_seconds))
         directive = f"public, max-age={seconds}" + (", immutable" if known.is_immutable else "")
         fields.append(("cache-control", directive))
     return tuple(fields)
 
 
-def _cache_status(known: Representation) -> str:
+def _cache_status(known: Representation, fresh_seconds: int) -> str:
     """RFC 9211: a hit "was satisfied by the cache"; ``fwd`` says why upstream was asked."""
     if known.cache_status in (CacheStatus.HIT, CacheStatus.STALE):
-        return f"pipcache; hit; ttl={int(known.fresh_seconds)}"
+        return f"pipcache; hit; ttl={fresh_seconds}"
     validated = "; fwd-status=304" if known.cache_status is CacheStatus.REVALIDATED else ""
     collapsed = "; collapsed" if known.is_collapsed else ""
     return f"pipcache; fwd={known.forwarded}{validated}{collapsed}"

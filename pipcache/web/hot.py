@@ -16,12 +16,13 @@ from __future__ import annotations
 import resource
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 from math import floor
 
 from pipcache.engine.interfaces import Seen, StoredBody
 from pipcache.engine.repeats import Repeat
 from pipcache.rules.errors import StorageError
-from pipcache.rules.response import about_the_body, about_the_cache
+from pipcache.rules.response import about_the_body, about_what_lasts
 from pipcache.web.hot_requests import Accepts
 from pipcache.web.rendering import written_fields, written_head, written_start
 from pipcache.web.transport import read_at_hand
@@ -133,7 +134,7 @@ class HotResponse:
         self._seen = seen
         self._head_until = 0.0
         self._lasting: tuple[bytes, ...] = ()
-        """The fields that do not change with time: those before and those behind what is said about the cache."""
+        """The fields that do not change with time: those before and those behind what is said about its age."""
         self._not_modified = b""
 
     @property
@@ -195,14 +196,15 @@ class HotResponse:
 
     def _write_heads(self, now: float) -> None:
         """Write all that depends on the time, which none of it does before ``_head_until``."""
-        known = self.repeat.known()
+        known = self.repeat.shown
         if not self._lasting:
-            self._lasting = (written_fields(known.fields), written_fields(about_the_body(known)) + b"\r\n")
+            lasting = written_fields((*known.fields, *about_what_lasts(known)))
+            self._lasting = (lasting, written_fields(about_the_body(known)) + b"\r\n")
             self.etag = (known.etag or "").encode("latin-1")
         before, behind = self._lasting
         body = memoryview(self.whole)[len(self.head) :] if self.whole is not None else None
         start = written_start(known.status, int(now))
-        self.head = b"".join((start, before, written_fields(about_the_cache(known)), behind))
+        self.head = b"".join((start, before, _written_age(self.repeat.about_its_age()), behind))
         if body is not None:
             self.whole = b"".join((self.head, body))
         self._not_modified = b""
@@ -336,6 +338,10 @@ class HotResponses:
         response.is_gone = True
         response.until = 0.0
         response.let_go()
+
+
+_written_age = lru_cache(maxsize=1024)(written_fields)
+"""Many are of the same age."""
 
 
 def _which(repeat: Repeat) -> Which:

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from attrs import define, field
 
+from pipcache.rules.fields import Fields
 from pipcache.rules.key import CacheKey
-from pipcache.rules.response import CacheStatus, Representation, Shape, shape_response
+from pipcache.rules.response import CacheStatus, Representation, Shape, about_its_age, shape_response
 from pipcache.web import hot
 from pipcache.web.hot import LOOK_SECONDS, REST_SECONDS, HotResponses
 
@@ -80,19 +81,22 @@ class Repeat:
 
     def shape(self, method: str = "GET", fields: Any = ()) -> Shape:
         """The response as of now."""
-        return shape_response(method, fields, self.known())
+        return shape_response(method, fields, self.shown.at(*self.ages()))
 
-    def known(self) -> Representation:
-        """How it is shown as of now."""
+    @property
+    def shown(self) -> Representation:
+        """How it is shown, but for its age."""
         return Representation(
-            fields=(),
-            length=self.length,
-            etag=self.stored.etag,
-            cache_status=CacheStatus.HIT,
-            upstream="one",
-            age_seconds=int(self.now() - self.stored.cached_at),
-            fresh_seconds=self.stored.expires_at - self.now(),
+            fields=(), length=self.length, etag=self.stored.etag, cache_status=CacheStatus.HIT, upstream="one"
         )
+
+    def about_its_age(self) -> Fields:
+        """The fields that change with it."""
+        return about_its_age(self.shown, *self.ages())
+
+    def ages(self) -> tuple[int, float]:
+        """How old it is, and how much longer it is fresh."""
+        return int(self.now() - self.stored.cached_at), self.stored.expires_at - self.now()
 
     def open(self) -> Body | None:
         """Opened anew."""
