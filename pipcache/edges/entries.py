@@ -157,9 +157,15 @@ class SeenFiles:
 
     def is_current(self) -> bool:
         """Whether they are still there, and nobody touched either. Two system calls."""
-        identity = self._files.identity
+        return self.is_meta_current() and self._is_current(self._other, self._other_was)
+
+    def is_meta_current(self) -> bool:
+        """Whether the meta is. One system call."""
+        return self._is_current(self._meta, self._meta_was)
+
+    def _is_current(self, path: str, was: Identity) -> bool:
         try:
-            return identity(self._meta) == self._meta_was and identity(self._other) == self._other_was
+            return self._files.identity(path) == was
         except OSError:
             return False
 

@@ -135,6 +135,10 @@ class Seen(Protocol):
         """Whether they are still there, and nobody touched them."""
         ...
 
+    def is_meta_current(self) -> bool:
+        """The same of the meta alone."""
+        ...
+
     def open(self) -> StoredBody | None:
         """The one that is no meta; None where it is gone, or somebody touched it."""
         ...

@@ -25,11 +25,11 @@ from pipcache.rules.errors import StorageError
 from pipcache.rules.response import about_the_body, about_what_lasts
 from pipcache.web.hot_requests import Accepts
 from pipcache.web.rendering import written_fields, written_head, written_start
-from pipcache.web.transport import read_at_hand
+from pipcache.web.transport import READ_BYTES, read_at_hand
 
 LOOK_SECONDS = 0.1
 REST_SECONDS = 10.0
-IN_MEMORY_BYTES = 1 << 15
+IN_MEMORY_BYTES = READ_BYTES
 """A larger body is sent from its file."""
 
 MAX_RESPONSES = 16_384
@@ -113,7 +113,7 @@ class HeldFile:
 class HotResponse:
     """One response: good from ``since`` until before ``until``, by the wall clock; then it is to be renewed.
 
-    A use is counted each time that the heads are written, about once a second.
+    A use is counted, and room given, each time that the heads are written, about once a second.
 
     ``whole`` is head and body, None where the body is in a file; ``head`` the head alone. ``file`` is None where it is to be
     opened. One that ``is_gone`` was forgotten.
@@ -145,14 +145,28 @@ class HotResponse:
             self._not_modified = written_head(shape.status, shape.fields, self.since)
         return self._not_modified
 
+    @property
+    def is_at_hand(self) -> bool:
+        """Whether the body is held, in memory or open; else it is looked at when it is opened, for each answer."""
+        return self.whole is not None or self.file is not None
+
+    def is_there(self) -> bool:
+        """Whether the body is there, for an answer that needs none of it."""
+        return self.is_at_hand or self._seen.is_current()
+
+    def is_due(self, now: float) -> bool:
+        """Whether its heads are to be written anew."""
+        return not self.since <= now < self._head_until
+
     def renew(self, now: float) -> bool:
         """Make it good for now; False where it is good no more."""
         repeat = self.repeat
-        is_due = not self.since <= now < self._head_until
+        is_due = self.is_due(now)
         if is_due and not repeat.is_fresh(now):
             return False
         if not 0 <= now - self.looked_at < LOOK_SECONDS:
-            if not self._seen.is_current():
+            is_current = self._seen.is_current() if self.is_at_hand else self._seen.is_meta_current()
+            if not is_current:
                 return False
             self.looked_at = now
         if is_due:
@@ -185,7 +199,7 @@ class HotResponse:
             content = read_at_hand(body.descriptor, self.length)
         finally:
             body.close()
-        return None if content is None else self.head + content
+        return None if content is None else b"".join((self.head, content))
 
     def let_go(self) -> None:
         """Hold the body no more."""
@@ -250,10 +264,12 @@ class HotResponses:
             return True
         if response.is_gone:
             return False
+        is_due = response.is_due(now)
         if not response.renew(now):
             self._drop(response.which)
             return False
-        self._used(response)
+        if is_due:
+            self._used(response)
         return True
 
     def enter(self, target: bytes, accepts: Accepts, repeat: Repeat) -> None:

@@ -79,8 +79,10 @@ class HotChannel(Channel):
                 self._say(whole)
             elif not self._sends_file(response):
                 return False
-        else:
+        elif response.is_there():
             self._say(response.head if answer.part is Part.HEAD else response.not_modified)
+        else:
+            return False
         log = self.site.access_log
         if log is not None:
             if not self._client:  # behind HAProxy it is known no earlier than the first request

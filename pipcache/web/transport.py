@@ -40,6 +40,10 @@ CALL_BYTES = 1 << 20
 AHEAD_BYTES = CALL_BYTES
 """What a thread reads ahead of a file that is not in memory; no less than is sent in a turn."""
 
+READ_BYTES = 1 << 15
+"""As much of a small body is read at once, and sent from memory."""
+
+_READ = memoryview(bytearray(READ_BYTES))
 _PROBE_BYTES = 1 << 19
 
 _COPY_BYTES = 1 << 17
@@ -327,9 +331,12 @@ def make_prompt(port: object, in_thread: InThread) -> bool:
     return True
 
 
-def read_at_hand(descriptor: int, count: int) -> bytes | None:
-    """The first bytes of a file, where they can be had without waiting for the disk; else, and of a shorter file, None."""
-    buffer = bytearray(count)
+def read_at_hand(descriptor: int, count: int) -> memoryview | None:
+    """The first bytes of a file, where they can be had without waiting for the disk; else, and of a shorter file, None.
+
+    At most ``READ_BYTES``; they are there until the next call.
+    """
+    buffer = _READ[:count]
     try:
         taken = os.preadv(descriptor, [buffer], 0, _WITHOUT_WAITING)
     except BlockingIOError:
@@ -339,7 +346,7 @@ def read_at_hand(descriptor: int, count: int) -> bytes | None:
             taken = os.preadv(descriptor, [buffer], 0)
         except OSError:
             return None
-    return bytes(buffer) if taken == count else None
+    return buffer if taken == count else None
 
 
 def _is_in_memory(descriptor: int, first: int, last: int) -> bool:

@@ -16,7 +16,7 @@ from pipcache.rules.key import CacheKey
 from pipcache.rules.routes import parse_target
 from pipcache.web.hot import LOOK_SECONDS
 from tests.fakes.upstream import FakeUpstream
-from tests.flows.harness import PAGE_TYPE, Proxy, bounded, eventually, hashed, page
+from tests.flows.harness import PAGE_TYPE, Flow, Proxy, bounded, eventually, hashed, page
 from tests.flows.hot_harness import FIXTURES, LARGE, PAGE, SMALL, Talk, Ways, make_ready, offer, request
 
 HUGE = "/packages/aa/bb/cc/demo-3.0.tar.gz"
@@ -53,6 +53,31 @@ async def test_an_emptied_directory_is_noticed_in_a_tenth_of_a_second(
     answer = await ready.get(target)
     assert (answer.status, answer["x-cache-status"]) == (200, "MISS")
     assert upstream.count(target) == asked + 1
+
+
+@pytest.mark.parametrize("memory_bytes", [0, 1 << 20], ids=["read", "held"])
+@pytest.mark.parametrize("kind", ["GET", "HEAD", "304"])
+@bounded
+async def test_a_body_that_is_gone_alone_is_noticed(flow: Flow, ways: Ways, memory_bytes: int, kind: str) -> None:
+    """Whether or not it is held, and also where an answer needs none of it."""
+    upstream = await flow.upstream()
+    offer(upstream)
+    proxy = await flow.proxy(upstream, hot_memory_bytes=memory_bytes)
+    await make_ready(proxy, [request(SMALL)])
+    etag = (await proxy.get(SMALL))["etag"]
+    wanted = request(
+        SMALL, *([f"If-None-Match: {etag}"] if kind == "304" else []), method="HEAD" if kind == "HEAD" else "GET"
+    )
+    said = []
+    for _ in range(2):
+        ways.short = 0
+        talk = await Talk.to(proxy)
+        said.append((b"X-Cache-Status: HIT" in await talk.say(wanted), ways.short))
+        await talk.close()
+        for body in proxy.cache_dir.glob("???/*.body"):
+            body.unlink()
+        proxy.program.hot.now = lambda: time.time() + LOOK_SECONDS
+    assert said == [(True, 1), (False, 0)]
 
 
 @bounded
