@@ -28,6 +28,9 @@ from pipcache.web.rendering import written_fields, written_head, written_start
 from pipcache.web.transport import READ_BYTES, read_at_hand
 
 LOOK_SECONDS = 0.1
+USE_SECONDS = 5.0
+"""A use is counted, and room given, at most this often a response."""
+
 REST_SECONDS = 10.0
 IN_MEMORY_BYTES = READ_BYTES
 """A larger body is sent from its file."""
@@ -113,7 +116,7 @@ class HeldFile:
 class HotResponse:
     """One response: good from ``since`` until before ``until``, by the wall clock; then it is to be renewed.
 
-    A use is counted, and room given, each time that the heads are written, about once a second.
+    ``looked_at`` is when the disk was last looked at, ``used_at`` when a use was last counted.
 
     ``whole`` is head and body, None where the body is in a file; ``head`` the head alone. ``file`` is None where it is to be
     opened. One that ``is_gone`` was forgotten.
@@ -126,6 +129,7 @@ class HotResponse:
         self.names: set[tuple[bytes, Accepts | None]] = set()
         self.since = self.until = 0.0
         self.looked_at = 0.0
+        self.used_at = 0.0
         self.is_gone = False
         self.etag = b""
         self.head = b""
@@ -154,14 +158,10 @@ class HotResponse:
         """Whether the body is there, for an answer that needs none of it."""
         return self.is_at_hand or self._seen.is_current()
 
-    def is_due(self, now: float) -> bool:
-        """Whether its heads are to be written anew."""
-        return not self.since <= now < self._head_until
-
     def renew(self, now: float) -> bool:
         """Make it good for now; False where it is good no more."""
         repeat = self.repeat
-        is_due = self.is_due(now)
+        is_due = not self.since <= now < self._head_until
         if is_due and not repeat.is_fresh(now):
             return False
         if not 0 <= now - self.looked_at < LOOK_SECONDS:
@@ -170,7 +170,6 @@ class HotResponse:
                 return False
             self.looked_at = now
         if is_due:
-            repeat.used()
             self._write_heads(now)
         self.until = min(self._head_until, self.looked_at + LOOK_SECONDS)
         return True
@@ -264,12 +263,11 @@ class HotResponses:
             return True
         if response.is_gone:
             return False
-        is_due = response.is_due(now)
         if not response.renew(now):
             self._drop(response.which)
             return False
-        if is_due:
-            self._used(response)
+        if not 0 <= now - response.used_at < USE_SECONDS:
+            self._used(response, now)
         return True
 
     def enter(self, target: bytes, accepts: Accepts, repeat: Repeat) -> None:
@@ -302,7 +300,8 @@ class HotResponses:
             return None
         body.close()  # it is what was verified, and later openings see to it that it is the same
         response = HotResponse(which, repeat, seen)
-        if not response.renew(self.now()):
+        response.used_at = self.now()  # which was counted where it was answered
+        if not response.renew(response.used_at):
             return None
         if len(self._responses) >= MAX_RESPONSES:
             self._drop(next(iter(self._responses)))
@@ -326,7 +325,9 @@ class HotResponses:
             if response.file is None:
                 self.files.leave(response)
 
-    def _used(self, response: HotResponse) -> None:
+    def _used(self, response: HotResponse, now: float) -> None:
+        response.used_at = now
+        response.repeat.used()
         self._responses.move_to_end(response.which)
         if response.whole is not None:
             self.memory.used(response)

@@ -14,7 +14,7 @@ from twisted.internet.task import deferLater
 from pipcache.engine import pages
 from pipcache.rules.key import CacheKey
 from pipcache.rules.routes import parse_target
-from pipcache.web.hot import LOOK_SECONDS
+from pipcache.web.hot import LOOK_SECONDS, USE_SECONDS
 from tests.fakes.upstream import FakeUpstream
 from tests.flows.harness import PAGE_TYPE, Flow, Proxy, bounded, eventually, hashed, page
 from tests.flows.hot_harness import FIXTURES, LARGE, PAGE, SMALL, Talk, Ways, make_ready, offer, request
@@ -110,7 +110,7 @@ async def test_a_use_the_short_way_is_a_use(ready: Proxy, ways: Ways) -> None:
     catalog = ready.program.holdings.catalog
     digest = CacheKey.of(parse_target(SMALL.encode())).digest
     await ready.get(PAGE)
-    ready.program.hot.now = lambda: time.time() + 1 + LOOK_SECONDS
+    ready.program.hot.now = lambda: time.time() + USE_SECONDS
     talk = await Talk.to(ready)
     await talk.say(request(SMALL))
     await talk.close()
