@@ -4,7 +4,8 @@ Twisted's own pool would do, but a call through it costs four times as much, whi
 carries contexts from thread to thread, and hands each call on through three queues.
 
 What nobody waits for may come ``together``: it waits for a moment, and all that came meanwhile is done by one thread, one
-after the other, and told of at once. A thread that works beside the reactor's slows both, so it is better woken seldom.
+after the other, and told of at once. A thread that works beside the reactor's slows both, so it is better woken seldom, and
+rests between one piece of work and the next.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from queue import SimpleQueue
 from threading import Thread
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -116,15 +117,19 @@ class Threads:
 
     def _run(self, batch: list[_Job]) -> None:
         done: list[_Done] = []
-        told_at = monotonic()
-        for function, result in batch:
+        worked_seconds = 0.0
+        for number, (function, result) in enumerate(batch):
+            if number:
+                sleep(TOGETHER_SECONDS / len(batch))  # or whoever is served meanwhile waits for all of it
+            began_at = monotonic()
             try:
                 done.append((result, function()))
             except BaseException:
                 done.append((result, Failure()))
-            if monotonic() - told_at >= _TELL_SECONDS:
+            worked_seconds += monotonic() - began_at
+            if worked_seconds >= _TELL_SECONDS:
                 self._reactor.callFromThread(self._tell, done)
-                done, told_at = [], monotonic()
+                done, worked_seconds = [], 0.0
         self._reactor.callFromThread(self._finished, done)
 
     def _finished(self, done: list[_Done]) -> None:

@@ -12,7 +12,6 @@ import re
 from collections.abc import Mapping
 from itertools import islice
 
-from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import Version
 
 from pipcache.simple.digests import preferred
@@ -39,6 +38,8 @@ def needed_projects(metadata: bytes) -> tuple[str, ...]:
     Returns:
         At most ``MAX_NEEDED``; none for requirements with a marker or an address of their own (PEP 508), or that are none.
     """
+    from packaging.requirements import InvalidRequirement, Requirement  # 0.7 MB, which an idle server need not hold
+
     head = _END_OF_FIELDS.split(metadata, maxsplit=1)[0]
     found: dict[str, None] = {}
     for match in _REQUIRES_DIST.finditer(head):

@@ -21,6 +21,7 @@ import errno
 import os
 from collections.abc import Sequence
 from functools import partial
+from mmap import mmap
 from typing import Any
 
 from OpenSSL import SSL
@@ -51,8 +52,8 @@ _MODE = 0x1 | 0x2
 """SSL_MODE_ENABLE_PARTIAL_WRITE and SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER: a record at a time, and what there was no room for
 is offered again from another place. Newer pyOpenSSLs have set both already."""
 
-_PIECE = memoryview(bytearray(PIECE_BYTES))
-"""Where pieces of files are read to: of every client's, as none is kept beyond its turn."""
+_PIECE = memoryview(mmap(-1, PIECE_BYTES))
+"""Where pieces of files are read to: of every client's, as none is kept beyond its turn. Memory only once it is used."""
 
 
 class _Connection(SSL.Connection):

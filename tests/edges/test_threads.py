@@ -153,6 +153,21 @@ def test_what_comes_together_is_done_together(fake: tuple[FakeReactor, Threads])
     assert told == ["the next"]
 
 
+def test_between_pieces_of_work_the_thread_rests(
+    fake: tuple[FakeReactor, Threads], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No longer in all than they waited for each other; who is served meanwhile waits for one of them at most."""
+    reactor, threads = fake
+    steps: list[object] = []
+    monkeypatch.setattr("pipcache.edges.threads.sleep", steps.append)
+    for number in range(4):
+        threads.together(partial(steps.append, f"work {number}"))
+    reactor.advance(TOGETHER_SECONDS)
+    reactor.make_call()
+    rest = TOGETHER_SECONDS / 4
+    assert steps == ["work 0", rest, "work 1", rest, "work 2", rest, "work 3"]
+
+
 def test_what_does_not_wait_overtakes(fake: tuple[FakeReactor, Threads]) -> None:
     """Somebody waits for that."""
     reactor, threads = fake
