@@ -34,7 +34,7 @@ from twisted.python.failure import Failure
 from pipcache.engine.interfaces import InThread
 from pipcache.web.crowd import Crowd, new_crowd
 
-CALL_BYTES = 1 << 20
+CALL_BYTES = 1 << 21
 """What one client gets in one turn of the reactor; the system's buffer takes less of it where the network is slower."""
 
 AHEAD_BYTES = CALL_BYTES
