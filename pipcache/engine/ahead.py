@@ -29,6 +29,9 @@ WHEELS_AT_ONCE = 8
 
 WAITING = 500
 
+PAGES_A_MINUTE = 600
+"""More than any tree needs; so nobody who publishes packages that need each other without end keeps us busy without end."""
+
 REST_SECONDS = 60.0
 """Of one project no other wheel is fetched ahead so soon: who asks for one release after the other wants one of them."""
 
@@ -65,13 +68,20 @@ class Ahead:
         self._max_wheel_bytes = max_wheel_bytes
         self._clock = clock
         self._rests_until: OrderedDict[str, float] = OrderedDict()
+        self._minute = 0
+        self._pages_this_minute = 0
         self._pages = Queue(PAGES_AT_ONCE, WAITING, events)
         self._wheels = Queue(WHEELS_AT_ONCE, WAITING, events)
 
     def metadata_came(self, content: bytes) -> None:
         """Core metadata has come: see what it leads to."""
+        minute = int(self._clock.seconds() // 60)
+        if minute != self._minute:
+            self._minute, self._pages_this_minute = minute, 0
         for project in needed_projects(content):
-            self._pages.put(project, partial(self._fetch_page, project))
+            if self._pages_this_minute >= PAGES_A_MINUTE:
+                return
+            self._pages_this_minute += self._pages.put(project, partial(self._fetch_page, project))
 
     def metadata_is_asked_for(self, wheel: Route) -> None:
         """A client asks for the core metadata of a wheel, which it is given first."""

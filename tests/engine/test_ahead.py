@@ -175,6 +175,25 @@ def test_what_is_kept_and_fresh_is_not_fetched_again(ahead: Cached) -> None:
     give(ahead, C.metadata_path, C.metadata)
 
 
+def test_so_many_pages_are_fetched_ahead_a_minute(ahead: Cached, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packages that need each other without end are left to those who want them, until the next minute."""
+    monkeypatch.setattr("pipcache.engine.ahead.PAGES_A_MINUTE", 1)
+    begin(ahead)
+    assert wanted(ahead) == {A.wheel_path, B.page_path}
+    for path, body in ((A.wheel_path, A.wheel), (B.page_path, B.page), (B.metadata_path, B.metadata)):
+        give(ahead, path, body)
+    assert wanted(ahead) == set()
+    ahead.clock.advance(60)
+    other = Release("f", ("e", "c"))
+    ahead.get(other.page_path)
+    give(ahead, other.page_path, other.page)
+    ahead.get(other.metadata_path)
+    give(ahead, other.metadata_path, other.metadata)
+    assert wanted(ahead) == {other.wheel_path, E.page_path}
+    for path, body in ((other.wheel_path, other.wheel), (E.page_path, E.page), (E.metadata_path, E.metadata)):
+        give(ahead, path, body)
+
+
 def test_after_a_stop_nothing_is_fetched_ahead(ahead: Cached) -> None:
     """What is on its way may end."""
     ahead.get(A.page_path)
