@@ -79,7 +79,7 @@ def from_cold_cache(name: str, command: Install, stage: Stage) -> Work:
 
 
 def _rounds(stage: Stage, command: Install) -> int:
-    """Of uv, which takes a second or two, of which a tenth is chance: more."""
+    """How often each is measured: uv more often, as a tenth of the second or two that it takes is chance."""
     if stage.is_quick:
         return 1
     return 3 * stage.rounds if command is uv_command else min(3, stage.rounds)
