@@ -8,11 +8,10 @@ The core metadata of a wheel is small, may have to be made, and is fetched whole
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from attrs import evolve
 from twisted.internet.defer import Deferred
@@ -23,10 +22,11 @@ from pipcache.engine.fetch import Expected, Fetch
 from pipcache.engine.holdings import Holdings
 from pipcache.engine.interfaces import Clock, Events, Follower, InThread, UpstreamResponse
 from pipcache.engine.outcome import Outcome, Request, outcome_of_stored
-from pipcache.engine.pages import Located, Pages
+from pipcache.engine.pages import Pages
+from pipcache.engine.planning import Planning, wheel_of
 from pipcache.engine.receiving import Incoming, Plan, Receiving
 from pipcache.engine.repeats import Repeat
-from pipcache.engine.upstreams import PLAINLY, Asked, Attempt, Candidate, Manner, Upstreams
+from pipcache.engine.upstreams import PLAINLY, Asked, Attempt, Manner, Upstreams
 from pipcache.engine.waiters import Waiters
 from pipcache.engine.wheel_metadata import WheelMetadata
 from pipcache.rules.errors import (
@@ -50,9 +50,7 @@ from pipcache.rules.response import (
     wanted_range,
 )
 from pipcache.rules.routes import Route, RouteKind
-from pipcache.simple.digests import Digest, digest_in_path, new_hasher, preferred
-from pipcache.simple.filenames import METADATA_SUFFIX, is_metadata_filename, project_of
-from pipcache.simple.wheels import MAX_METADATA_BYTES, is_wheel_filename
+from pipcache.simple.digests import Digest, new_hasher
 
 _HEAD = Manner(method="HEAD")
 _RANGE_STATUSES = frozenset({200, 206, 416})
@@ -76,9 +74,9 @@ class Files:
         self._holdings = holdings
         self._upstreams = upstreams
         self._absences = absences
-        self._pages = pages
         self._events = events
         self._wheel_metadata = WheelMetadata(self.respond, upstreams, in_thread, clock.seconds, holdings.max_kept_bytes)
+        self._planning = Planning(upstreams, pages)
         self._receiving = Receiving(holdings, upstreams, clock.seconds, token, events)
         self.ahead = Ahead(pages.fetch_ahead, self.fetch_ahead, max_ahead_bytes, clock, events)
         self._fetching: dict[str, Waiters[Incoming]] = {}
@@ -91,7 +89,7 @@ class Files:
             NotServed: no upstream has it, or none could give it.
         """
         key = CacheKey.of(request.route)
-        wheel = _wheel_of(request.route)
+        wheel = wheel_of(request.route)
         if wheel is not None:
             self.ahead.metadata_is_asked_for(wheel)
         fetching = self._fetching.get(key.digest)
@@ -128,7 +126,7 @@ class Files:
         if self._holdings.find(key) is not None:
             return
         if max_bytes is not None:
-            located = await self._located(route, Attempt())
+            located = await self._planning.located(route, Attempt())
             size = None if located is None else located.file.size
             if size is None or size > max_bytes:
                 return
@@ -142,7 +140,7 @@ class Files:
             raise
 
     async def _from_upstream(self, request: Request, key: CacheKey, fetching: Waiters[Incoming] | None) -> Outcome:
-        if fetching is None and _wheel_of(request.route) is None:
+        if fetching is None and wheel_of(request.route) is None:
             if request.method == "HEAD":
                 return await self._relayed(request, _HEAD)
             if wanted_range(request.fields, None, None) is not None:
@@ -196,7 +194,7 @@ class Files:
     async def _run(self, route: Route, key: CacheKey, fetching: Waiters[Incoming], attempt: Attempt) -> None:
         """Fetch a file, let all follow it, keep it. Every end is told to those who wait; never fails itself."""
         try:
-            plan = await self._plan(route, attempt)
+            plan = await self._planning.plan(route, attempt)
             incoming = await self._begun(route, key, plan, attempt)
         except PipcacheError as error:
             del self._fetching[key.digest]
@@ -250,7 +248,7 @@ class Files:
     async def _relayed(self, request: Request, manner: Manner) -> Outcome:
         """What an upstream answers, as it is; not kept, and nobody joins it."""
         attempt = Attempt(request.via)
-        plan = await self._plan(request.route, attempt)
+        plan = await self._planning.plan(request.route, attempt)
 
         async def take(asked: Asked) -> Asked:
             if manner.method == "GET" and asked.response.status == 200:
@@ -258,7 +256,7 @@ class Files:
             return asked
 
         # of a part, or of a length, no digest says whether it is right
-        candidates = plan.candidates if manner is PLAINLY else self._trusted(plan.candidates)
+        candidates = plan.candidates if manner is PLAINLY else self._planning.trusted(plan.candidates)
         asked = await self._upstreams.ask(candidates, attempt, request.route.path, take, manner)
         response = asked.response
         known = Representation(
@@ -293,78 +291,6 @@ class Files:
                 self._upstreams.succeeded(asked.candidate.health_name, fetch.measured_bytes, asked.head_at)
         finally:
             fetch.release()
-
-    # -- where it is -------------------------------------------------------------------------------------------------
-
-    async def _plan(self, route: Route, attempt: Attempt) -> Plan:
-        """Where the thing may be had.
-
-        Raises:
-            NotServed: nowhere: no page links to it, or the page could not be had.
-        """
-        await self._upstreams.known()
-        located = await self._located(route, attempt)
-        if located is not None:
-            return self._where_linked(route, located, attempt)
-        if route.kind is RouteKind.LINKED_FILE:
-            raise NotServed(404, f"The page of {route.project} links to no such file.")
-        return Plan(self._trusted(self._everywhere(route, attempt)), hint=digest_in_path(route.path))
-
-    async def _located(self, route: Route, attempt: Attempt) -> Located | None:
-        if route.filename is None:
-            return None
-        project = route.project or project_of(route.filename)
-        if project is None:
-            return None
-        path = route.path.removesuffix(METADATA_SUFFIX) if is_metadata_filename(route.filename) else route.path
-        try:
-            return await self._pages.locate(project, path, attempt)
-        except PipcacheError:
-            if route.kind is RouteKind.LINKED_FILE:
-                raise
-            return None
-
-    def _where_linked(self, route: Route, located: Located, attempt: Attempt) -> Plan:
-        """First where the page says, then, for a path of ``/packages/``, at the same path of the other upstreams.
-
-        Where the upstreams are not asked in the configured order, the one whose page it is has no precedence: any of them
-        may give what a digest says is right.
-        """
-        is_metadata = route.filename is not None and is_metadata_filename(route.filename)
-        url = _beside(located.file.url) if is_metadata else located.file.url
-        hashes = located.file.metadata_hashes or {} if is_metadata else located.file.hashes
-        site = next(site for site in self._upstreams.sites if site.name == located.upstream)
-        host = next((each.name for each in self._upstreams.sites if each.has(url)), None)
-        digest = preferred(hashes)
-        candidates = [Candidate(url, site, host)]
-        if route.kind is RouteKind.FILE:
-            everywhere = self._everywhere(route, attempt)
-            others = [each for each in everywhere if each.url != url]
-            is_one_of_them = len(others) < len(everywhere)
-            if is_one_of_them and digest is not None and not self._upstreams.is_ordered:
-                candidates = [*everywhere]
-            else:
-                candidates += others
-        candidates.sort(key=lambda each: self._is_put_last(each.health_name, attempt))
-        wheel = _wheel_of(route) if located.file.metadata_offer is not None else None
-        return Plan(
-            tuple(candidates) if digest else self._trusted(candidates),
-            digest,
-            shown_whole_bytes=MAX_METADATA_BYTES if is_metadata and digest is not None else None,
-            wheel=wheel,
-        )
-
-    def _is_put_last(self, health_name: str | None, attempt: Attempt) -> bool:
-        return health_name is not None and (health_name in attempt.silent or self._upstreams.is_last(health_name))
-
-    def _trusted(self, candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
-        """Those whose bytes may be passed on where nothing proves them right."""
-        untrusted = {site.name for site in self._upstreams.sites if not site.is_trusted}
-        return tuple(each for each in candidates if each.health_name not in untrusted)
-
-    def _everywhere(self, route: Route, attempt: Attempt) -> tuple[Candidate, ...]:
-        places = ((site, site.url(route.path, route.query)) for site in self._upstreams.in_order(attempt))
-        return tuple(Candidate(url, site, site.name) for site, url in places if url is not None)
 
 
 class _Relay:
@@ -418,19 +344,3 @@ def _without_range(request: Request) -> Request:
     if get(request.fields, "range") is None:
         return request
     return evolve(request, fields=tuple(field for field in request.fields if field[0] != "range"))
-
-
-def _wheel_of(route: Route) -> Route | None:
-    """The wheel that a path is the core metadata of, or None."""
-    if route.filename is None or not is_metadata_filename(route.filename):
-        return None
-    filename = route.filename.removesuffix(METADATA_SUFFIX)
-    if not is_wheel_filename(filename):
-        return None
-    return evolve(route, path=route.path.removesuffix(METADATA_SUFFIX), filename=filename)
-
-
-def _beside(url: str) -> str:
-    """The address of a file's core metadata: PEP 658 appends to the path, before any query."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(path=parts.path + METADATA_SUFFIX))

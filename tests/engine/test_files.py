@@ -264,7 +264,7 @@ def test_a_full_disk_is_told_of_also_when_the_fetch_is_given_up(cached: Cached) 
 def test_an_error_of_ours_reaches_all_who_wait_and_the_log(cached: Cached, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for ever, and nothing is left."""
     with monkeypatch.context() as patched:
-        patched.setattr(cached.cache.files, "_where_linked", lambda *_: 1 // 0)
+        patched.setattr(cached.cache.files._planning, "_where_linked", lambda *_: 1 // 0)
         path = "/packages/y-1.tar.gz"
         visits = [cached.get(path), cached.get(path)]
         cached.client.answer_whole(page(path))
