@@ -34,7 +34,7 @@ done
 def make(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Run make, as from a shell of its own even when make runs this test."""
     environment = {
-        name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")
+        name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "ARGS")
     }
     return subprocess.run(
         ["make", *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False
