@@ -89,8 +89,9 @@ class Files:
             NotServed: no upstream has it, or none could give it.
         """
         key = CacheKey.of(request.route)
+        directives = Directives.of(request.fields)
         wheel = wheel_of(request.route)
-        if wheel is not None:
+        if wheel is not None and request.method == "GET" and not directives.is_only_if_cached:
             self.ahead.metadata_is_asked_for(wheel)
         fetching = self._fetching.get(key.digest)
         if fetching is None:
@@ -102,7 +103,7 @@ class Files:
                 repeat = Repeat(key, kept.stored, kept.body.length, False, "", self._holdings, request.route.kind)
                 return outcome_of_stored(request, known, kept.body, repeat)
             fetching = self._fetching.get(key.digest)  # while one was checked, somebody may have begun
-        if Directives.of(request.fields).is_only_if_cached and fetching is None:
+        if directives.is_only_if_cached and fetching is None:
             raise NotCached("This is not kept here, and the request says only-if-cached.")
         if fetching is None:
             self._absences.check(key)

@@ -149,6 +149,25 @@ def test_of_releases_that_are_tried_one_wheel_comes(ahead: Cached) -> None:
     give(ahead, older_path.removesuffix(".metadata"), older.wheel)
 
 
+def test_who_wants_nobody_asked_or_no_body_has_nothing_fetched(ahead: Cached) -> None:
+    """``only-if-cached``, and HEAD, say nothing of a wheel that will be wanted."""
+    ahead.get(A.page_path)
+    give(ahead, A.page_path, A.page)
+    refused = ahead.get(A.metadata_path, ("cache-control", "only-if-cached"))
+    ahead.clock.advance(0)
+    assert (refused.status, wanted(ahead)) == (504, set())
+    ahead.head(A.metadata_path)
+    ahead.clock.advance(0)
+    assert wanted(ahead) == {A.metadata_path}
+    give(ahead, A.metadata_path, A.metadata)
+    assert wanted(ahead) == {B.page_path, C.page_path}
+    for path, body in ((B.page_path, B.page), (C.page_path, C.page), (C.metadata_path, C.metadata)):
+        give(ahead, path, body)
+    give(ahead, B.metadata_path, B.metadata)
+    give(ahead, E.page_path, E.page)
+    give(ahead, E.metadata_path, E.metadata)
+
+
 def test_what_fails_is_told_to_nobody_who_did_not_ask(ahead: Cached) -> None:
     """Who asks gets the upstream's answer; that something is absent is remembered, that there was trouble is not."""
     begin(ahead)
