@@ -7,7 +7,7 @@ locations), PEP 740 (provenance), PEP 792 (status of a project).
 Nothing here knows how a page is written or where its links lead in this proxy. Facts that HTML carries as
 attributes and JSON as keys are kept in HTML's names, in upstream's order, also where their meaning is
 unknown: what is not understood is passed on. What only JSON can say stands beside them as it was (`extras`):
-keys that nobody knows, and the whole value of a known key where HTML's form of it says less.
+size and upload time, keys that nobody knows, and the whole value of a known key where HTML's form of it says less.
 """
 
 from __future__ import annotations
@@ -110,6 +110,9 @@ class DistributionFile:
     @property
     def size(self) -> int | None:
         """The length of the file in bytes (PEP 700); None where the page does not say."""
+        given = self.extras.get("size")
+        if isinstance(given, int):
+            return given
         text = dict(self.attributes).get("data-size") or ""
         return int(text) if _SIZE.fullmatch(text) else None
 

@@ -10,6 +10,7 @@ that of the URL, which is what they would get.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -144,6 +145,9 @@ def _file(entry: Json, start: str) -> DistributionFile | None:
                     fragment = _fragment(value, extras) or fragment
                 else:
                     attributes.update(known(value))
+            elif key in _JSON_ALONE:
+                if value is not None:
+                    extras[key] = _JSON_ALONE[key](value)
             elif (value is None or isinstance(value, str)) and DATA_ATTRIBUTE.fullmatch(key) and key not in _NOT_MEANT:
                 attributes.setdefault(key, value)
             else:
@@ -205,24 +209,24 @@ def _gpg_sig(value: Json) -> dict[str, str | None]:
     return {"data-gpg-sig": "true" if _fit(value, bool) else "false"}
 
 
-def _size(value: Json) -> dict[str, str | None]:
+def _size(value: Json) -> Json:
     if isinstance(value, bool) or not 0 <= _fit(value, int) < MAX_SIZE:
         raise _UnfitEntry
-    return {"data-size": str(value)}
+    return value
 
 
 _READ_APART: Final = object()
-# What becomes of a file's keys: an attribute of this name, what a function makes of the value, or nothing here.
+# What becomes of a file's keys: an attribute of this name, what a function makes of the value, or nothing here. What no
+# PEP has given a name in HTML is of JSON alone (`_JSON_ALONE`).
 _KNOWN_KEYS: Final[dict[str, Any]] = {
     **dict.fromkeys(("filename", "url", *METADATA_KEYS), _READ_APART),
     "hashes": _fragment,
     "requires-python": "data-requires-python",
-    "upload-time": "data-upload-time",
     "provenance": "data-provenance",
     "yanked": _yanked,
     "gpg-sig": _gpg_sig,
-    "size": _size,
 }
+_JSON_ALONE: Final[dict[str, Callable[[Json], Json]]] = {"size": _size, "upload-time": lambda value: _fit(value, str)}
 
 
 def _fit(value: Json, kind: type) -> Json:

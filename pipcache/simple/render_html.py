@@ -2,8 +2,9 @@
 
 Reading order: PEP 503, then the attributes of PEP 592, 658, 714 and 740.
 
-What JSON alone can say is not in it: keys that nobody knows, versions without files, the second digest of a file. For
-size and upload time, which no PEP has given a name in HTML, there are `data-size` and `data-upload-time`.
+What JSON alone can say is not in it: keys that nobody knows, versions without files, the second digest of a file, and size
+and upload time, which no PEP has given a name in HTML: with them each page would be a seventh larger, for installers that
+ask for JSON where they want to know. An upstream's own `data-size` and `data-upload-time` are passed on.
 
 Attributes that an installer may read are passed on as upstream has them: every `data-*`, known or not, `rel`,
 `title`, `class` and `id`. All others are dropped: none of them means anything to an installer, and those that
@@ -27,7 +28,7 @@ from pipcache.simple.model import (
 from pipcache.simple.rewrite import relative_href
 
 _PASSED_ON = re.compile(rf"(?:{DATA_ATTRIBUTE.pattern}|rel|title|class|id)")
-_KNOWN = frozenset({"data-requires-python", "data-yanked", "data-size", "data-upload-time"})
+_KNOWN = frozenset({"data-requires-python", "data-yanked"})
 _has_special = re.compile(r"[&<>\"'\r\0]").search
 
 

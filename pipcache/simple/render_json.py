@@ -3,8 +3,9 @@
 Reading order: PEP 691, then 592, 700, 708, 714, 740 and 792 for the keys.
 
 An attribute that a PEP has a key for becomes that key where its value is one that the PEP allows; any other `data-*` is a
-key of its own name, so that it is an attribute again when it gets back to HTML. What only a document has (its title,
-the texts of its links, comments, `rel`, `class`) has no place in JSON.
+key of its own name, so that it is an attribute again when it gets back to HTML: `data-size` and `data-upload-time`, which
+HTML has where an upstream gave them there, are both. What only a document has (its title, the texts of its links, comments,
+`rel`, `class`) has no place in JSON.
 
 JSON made from HTML promises what the page holds: version 1.1 demands `versions` and every `size` (PEP 700), so without
 these it is 1.0. JSON made from JSON is of upstream's version.
@@ -94,16 +95,16 @@ def _entry(href: str, file: DistributionFile) -> dict[str, Json]:
             entry["requires-python"] = value
         elif name == "data-yanked":
             entry["yanked"] = value or True
-        elif name == "data-upload-time" and value and _UPLOAD_TIME.fullmatch(value):
-            entry["upload-time"] = value
-        elif name == "data-size" and (size := file.size) is not None:
-            entry["size"] = size
         elif name == "data-provenance" and value:
             entry["provenance"] = value
         elif name == "data-gpg-sig" and value in {"true", "false"}:
             entry["gpg-sig"] = value == "true"
         elif DATA_ATTRIBUTE.fullmatch(name):
             entry[name] = value
+            if name == "data-size" and (size := file.size) is not None:
+                entry["size"] = size
+            elif name == "data-upload-time" and value and _UPLOAD_TIME.fullmatch(value):
+                entry["upload-time"] = value
     if has_metadata and (hashes := file.metadata_hashes) is not None:
         # the first for today's installers, the second for older ones; `dist-info-metadata` makes pip 22.3 fail
         entry["core-metadata"] = entry["data-dist-info-metadata"] = hashes or True

@@ -106,8 +106,6 @@ def entries(draw: st.DrawFn) -> dict[str, Any]:
     known = {
         "requires-python": texts,
         "yanked": st.just(True) | texts.filter(bool),
-        "upload-time": times,
-        "size": st.integers(0, 10**18 - 1),
         "provenance": urls,
         "gpg-sig": st.booleans(),
         "core-metadata": st.just(True) | st.fixed_dictionaries({"sha256": digests}),
@@ -146,17 +144,20 @@ def ours(page: dict[str, Any]) -> dict[str, Any]:
 
 @given(json_pages())
 def test_json_through_html_keeps_what_html_can_carry(page: dict[str, Any]) -> None:
-    """All that a PEP names but versions; what it cannot is other digests, unknown keys, and versions without files."""
+    """What it cannot is versions, sizes and upload times, other digests, and unknown keys."""
     again = json.loads(through(json.dumps(page).encode(), Dialect.HTML, Dialect.JSON))
     again.pop("versions", None)
     assert absolute(again) == absolute(ours(page))
 
 
-@given(json_pages(), st.lists(texts), unknown, unknown, unknown)
+json_alone = st.fixed_dictionaries({}, optional={"upload-time": times, "size": st.integers(0, 10**18 - 1)})
+
+
+@given(json_pages(), st.lists(texts), unknown, unknown, unknown | json_alone)
 def test_json_to_json_keeps_everything(
     page: dict[str, Any], versions: list[str], top: dict[str, Any], meta: dict[str, Any], entry: dict[str, Any]
 ) -> None:
-    """Unknown keys at every place, versions without files, all digests, and upstream's version."""
+    """Unknown keys at every place, versions without files, sizes, all digests, and upstream's version."""
     page |= top | {"versions": versions}
     page["meta"] |= {key: value for key, value in meta.items() if key != "_last-serial"}
     entry = {**entry, "hashes": {"sha256": "A" * 64, "md5": "x"}}
