@@ -50,8 +50,14 @@ def test_a_page_is_a_document_of_the_simple_api() -> None:
         ((("data-size", "012"),), {"data-size": "012"}),
         ((("data-size", "12 MB"),), {"data-size": "12 MB"}),
         ((("data-size", "9" * 5000),), {"data-size": "9" * 5000}),
-        ((("data-upload-time", "2025-01-31T12:00:00Z"),), {"upload-time": "2025-01-31T12:00:00Z", "data-upload-time": "2025-01-31T12:00:00Z"}),
-        ((("data-upload-time", "2025-01-31T12:00:00.1Z"),), {"upload-time": "2025-01-31T12:00:00.1Z", "data-upload-time": "2025-01-31T12:00:00.1Z"}),
+        (
+            (("data-upload-time", "2025-01-31T12:00:00Z"),),
+            {"upload-time": "2025-01-31T12:00:00Z", "data-upload-time": "2025-01-31T12:00:00Z"},
+        ),
+        (
+            (("data-upload-time", "2025-01-31T12:00:00.1Z"),),
+            {"upload-time": "2025-01-31T12:00:00.1Z", "data-upload-time": "2025-01-31T12:00:00.1Z"},
+        ),
         ((("data-upload-time", "31 Jan"),), {"data-upload-time": "31 Jan"}),
         ((("data-gpg-sig", "true"),), {"gpg-sig": True}),
         ((("data-gpg-sig", "false"),), {"gpg-sig": False}),
