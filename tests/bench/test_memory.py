@@ -11,6 +11,7 @@ PAGE_BYTES = 4096
 
 
 def held_bytes() -> int:
+    """What this process has of the memory."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE_BYTES
 
 
