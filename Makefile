@@ -10,7 +10,7 @@ OLDEST := $(VENV)/oldest
 # what relies on more of Twisted than it documents, or leans hardest on what it does
 NEAR_TWISTED := tests/web tests/flows/test_hot_equality.py tests/flows/test_hot_ports.py tests/flows/test_framing.py \
   tests/flows/test_refusals.py tests/edges/test_agent_pool.py tests/edges/test_agent_proxy.py \
-  tests/edges/test_agent_tls.py tests/edges/test_heads.py
+  tests/edges/test_agent_tls.py tests/edges/test_heads.py tests/edges/test_records.py
 TOO_OLD = 'pipcache needs Python 3.11 or newer, "$(PYTHON)" is not: try make run PYTHON=python3.12'
 
 .DEFAULT_GOAL := help

@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pipcache.edges.connection import READ_BYTES, Connection
+from pipcache.edges.records import read_on
 from pipcache.rules.errors import UpstreamTimeout
 
 _TUNNEL_HEAD_BYTES = 1 << 14
@@ -78,12 +79,25 @@ class _TLSFactory(TLSMemoryBIOFactory):
     noisy = False
 
 
+@implementer(IOpenSSLClientConnectionCreator)
+class _ReadingOn:
+    """Makes what another makes, and lets it bring all records of a read at once."""
+
+    def __init__(self, creator: IOpenSSLClientConnectionCreator) -> None:
+        self._creator = creator
+
+    def clientConnectionForTLS(self, tlsProtocol: Any) -> Any:
+        connection = self._creator.clientConnectionForTLS(tlsProtocol)
+        read_on(connection)
+        return connection
+
+
 @implementer(IStreamClientEndpoint)
 class TLSEndpoint:
     """TLS over what another endpoint connects to; for a ``PromptEndpoint`` around it."""
 
     def __init__(self, creator: IOpenSSLClientConnectionCreator, endpoint: IStreamClientEndpoint) -> None:
-        self._creator = creator
+        self._creator = _ReadingOn(creator)
         self._endpoint = endpoint
 
     def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:

@@ -2,7 +2,8 @@
 
 The tee. Each chunk is appended to the growing body first and offered to the followers second. A follower at that very offset
 writes it to its client at once, the others read the body later. The body is the only buffer, so one client's speed is nobody
-else's affair, and one that joins late reads from the start.
+else's affair, and one that joins late reads from the start. The chunk that came last is at hand until the next one: whoever
+begins with the first, or waited for the last to be verified, reads that without the disk.
 
 The end. The chunk that would complete the body is withheld until the body is known to be right: its length is the one that
 upstream announced, its digest the one that the index promised. Until then no client can have a whole response, so a wrong
@@ -95,6 +96,7 @@ class Fetch:
         self._is_released = False
         self._is_paused = False
         self._is_offered_to_all = False
+        self._latest = (0, b"")
 
     # -- for its owner -----------------------------------------------------------------------------------------------
 
@@ -170,7 +172,9 @@ class Fetch:
     # -- for its followers -------------------------------------------------------------------------------------------
 
     def read_at(self, offset: int, count: int) -> bytes:
-        """Up to ``count`` bytes at ``offset``."""
+        """Up to ``count`` bytes at ``offset``; the chunk that came last, which most want, without asking the body."""
+        if offset == self._latest[0] and 0 < len(self._latest[1]) <= count:
+            return self._latest[1]
         return self.body.read_at(offset, count)
 
     def follow(self, follower: Follower) -> None:
@@ -233,6 +237,7 @@ class Fetch:
     def appended(self, data: bytes) -> None:
         """Offer what has just been appended."""
         offset = self.body.size - len(data)
+        self._latest = (offset, data)
         if self.length is not None and self.body.size > self.length:
             self.is_wrong = True
             self.abandon(TruncatedBody(f"more bytes came than the {self.length} that were announced"))
@@ -369,6 +374,7 @@ class Fetch:
     def _end(self, error: UpstreamError | None) -> None:
         taken, self._taken = self._taken, None
         response, self._response = self._response, None
+        self._latest = (0, b"")
         if isinstance(response, Chunks):
             response.close()
         if taken is None:

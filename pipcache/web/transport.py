@@ -86,7 +86,14 @@ class PromptServer(tcp.Server):
         self._file: SentFile | None = None
         self._behind: list[bytes] = []
         self._closes_behind = False
+        self._host: Any = None
         super().__init__(*accepted)
+
+    def getHost(self) -> Any:
+        """Our own address, as this client reached it; twisted.web asks for it at each request, and it does not change."""
+        if self._host is None:
+            self._host = super().getHost()
+        return self._host
 
     # -- bytes that come ---------------------------------------------------------------------------------------------
 

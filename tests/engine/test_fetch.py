@@ -61,6 +61,32 @@ def test_the_last_chunk_is_withheld_until_the_end() -> None:
     assert transfer.fetch.is_verified
 
 
+def test_the_chunk_that_came_last_is_not_read_from_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who begins with the first one, and who waited for the end, have it from memory; one behind them reads the body."""
+    transfer = Transfer()
+    reads: list[int] = []
+    read_at = transfer.fetch.body.read_at
+
+    def counted(offset: int, count: int) -> bytes:
+        reads.append(offset)
+        return read_at(offset, count)
+
+    monkeypatch.setattr(transfer.fetch.body, "read_at", counted)
+    transfer.run()
+    transfer.response.give(BODY[:CHUNK])
+    sinks = [transfer.join()]
+    transfer.response.give(BODY[CHUNK:-CHUNK])
+    assert reads == []
+    sinks.append(transfer.join())
+    assert reads == [0]
+    transfer.response.give(BODY[-CHUNK:])
+    transfer.response.end()
+    assert reads == [0]
+    sinks.append(transfer.join())
+    assert reads == [0, 0]
+    assert [(bytes(sink.data), sink.end) for sink in sinks] == [(BODY, "finished")] * 3
+
+
 @pytest.mark.parametrize("name", ["sha256", "sha384", "sha512"])
 def test_the_digest_that_the_index_promised_is_checked(name: str) -> None:
     """With the hash that the promise names."""
