@@ -191,7 +191,7 @@ class HotResponse:
 
     def read(self) -> bytes | None:
         """Head and body, where that is small and the system has it in memory; None where it is to be sent as a file."""
-        body = self.open() if self.file is None and self.length <= IN_MEMORY_BYTES else None
+        body = self.open() if self.length <= IN_MEMORY_BYTES else None
         if body is None or body.descriptor is None:
             return None
         try:

@@ -74,7 +74,9 @@ class HotChannel(Channel):
         """Whether this could be given, and was."""
         response = answer.response
         if answer.part is Part.WHOLE:
-            whole = response.whole or response.read()
+            whole = response.whole
+            if whole is None and response.file is None:
+                whole = response.read()
             if whole is not None:
                 self._say(whole)
             elif not self._sends_file(response):
@@ -106,8 +108,10 @@ class HotChannel(Channel):
     def _sends_file(self, response: HotResponse) -> bool:
         """Send head and file; False where this connection sends none, or the file is gone."""
         transport = self.transport
-        file = response.opened() if isinstance(transport, PromptServer) else None
-        if file is None or not isinstance(transport, PromptServer):
+        if not isinstance(transport, PromptServer):
+            return False
+        file = response.opened()
+        if file is None:
             return False
         sending = _Sending(self, response, file)
         self.writes += 1
@@ -145,6 +149,8 @@ class HotChannel(Channel):
 
 class _Sending:
     """A file on its way to one client; while that is waited for, the entry is not evicted."""
+
+    __slots__ = ("_channel", "_file", "_is_waited_for", "_repeat", "is_done", "is_sent")
 
     def __init__(self, channel: HotChannel, response: HotResponse, file: HeldFile) -> None:
         self.is_done = self.is_sent = False

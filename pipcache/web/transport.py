@@ -58,7 +58,10 @@ Done = Callable[[Exception | None], None]
 
 @define
 class SentFile:
-    """What is to be sent of a file; ``held_until``: as far as a thread has read it."""
+    """What is to be sent of a file.
+
+    ``held_until``: as far as a thread has read it. ``is_watched_for``: the reactor watches for room for it.
+    """
 
     descriptor: int
     position: int
@@ -67,6 +70,7 @@ class SentFile:
     held_until: int = 0
     is_copied: bool = False
     is_being_read: bool = False
+    is_watched_for: bool = False
     failure: Exception | None = None
 
 
@@ -201,7 +205,12 @@ class PromptServer(tcp.Server):
         if not self._holds:
             self._send_piece(file, is_at_hand=is_at_hand)
         if self._file is file and not file.is_being_read:
-            super().startWriting()
+            self._watch_for(file)
+
+    def _watch_for(self, file: SentFile) -> None:
+        """Go on with the file when there is room."""
+        file.is_watched_for = True
+        super().startWriting()
 
     def _announced(self, head: bytes) -> bytes:
         """Give the system the head with the word that more follows at once; returns what it did not take.
@@ -257,10 +266,10 @@ class PromptServer(tcp.Server):
         """Let go of the file, and go on with what was to follow it."""
         file, self._file = self._file, None
         assert file is not None
-        if not self._holds and self.connected:
+        if file.is_watched_for and not self._holds and self.connected:
             super().stopWriting()
         file.done(None)
-        if self._file is None:
+        if self._file is None and (self._behind or self._closes_behind):
             self._go_on_behind()
 
     def _go_on_behind(self) -> None:
@@ -299,7 +308,7 @@ class PromptServer(tcp.Server):
         elif file.failure is not None:
             self._fail(file, file.failure)
         else:
-            super().startWriting()
+            self._watch_for(file)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
