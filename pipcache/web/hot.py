@@ -243,6 +243,8 @@ class HotResponses:
         self.files = Room(_file_limit, HotResponse.let_go)
         self._responses: OrderedDict[Which, HotResponse] = OrderedDict()
         self._by_key: dict[str, set[Which]] = {}
+        self.uses: list[HotResponse] = []
+        """Found good, and not yet counted."""
 
     def __len__(self) -> int:
         """How many there are."""
@@ -267,8 +269,16 @@ class HotResponses:
             self._drop(response.which)
             return False
         if not 0 <= now - response.used_at < USE_SECONDS:
-            self._used(response, now)
+            response.used_at = now
+            self.uses.append(response)
         return True
+
+    def count_uses(self) -> None:
+        """Count those in ``uses``; best behind an answer, as its client need not wait for that."""
+        uses, self.uses = self.uses, []
+        for response in uses:
+            if not response.is_gone:
+                self._used(response)
 
     def enter(self, target: bytes, accepts: Accepts, repeat: Repeat) -> None:
         """Have the answer that was just given ready for whoever asks the same."""
@@ -325,8 +335,7 @@ class HotResponses:
             if response.file is None:
                 self.files.leave(response)
 
-    def _used(self, response: HotResponse, now: float) -> None:
-        response.used_at = now
+    def _used(self, response: HotResponse) -> None:
         response.repeat.used()
         self._responses.move_to_end(response.which)
         if response.whole is not None:

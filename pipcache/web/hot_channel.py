@@ -59,6 +59,8 @@ class HotChannel(Channel):
             self._has_sent = False
         else:
             super().dataReceived(data)
+        if self.answers.responses.uses:
+            self.answers.responses.count_uses()
 
     def _stands_at_request(self) -> bool:
         return not (

@@ -168,7 +168,10 @@ def test_it_is_used_without_a_look_for_a_tenth_of_a_second(responses: HotRespons
     assert (repeat.looks, repeat.uses) == (looks + 1, uses)
     now.at += USE_SECONDS
     assert responses.find(b"/a", NONE) is not None
-    assert (repeat.looks, repeat.uses) == (looks + 2, uses + 1)
+    assert (repeat.looks, repeat.uses) == (looks + 2, uses)
+    responses.count_uses()
+    responses.count_uses()
+    assert repeat.uses == uses + 1
 
 
 @pytest.mark.parametrize("length", [10, 1 << 20])
@@ -247,6 +250,7 @@ def test_bodies_over_the_limit_are_not_held(responses: HotResponses, now: Wall) 
     now.at += REST_SECONDS
     for name in "bd":
         assert responses.find(f"/{name}".encode(), NONE) is not None
+        responses.count_uses()
     assert [held[name].whole is not None for name in "abcd"] == [False, True, True, True]  # type: ignore[union-attr]
     assert responses.memory.taken == 30
 
@@ -261,6 +265,7 @@ def test_few_files_are_kept_open(now: Wall, monkeypatch: pytest.MonkeyPatch) -> 
     assert hot._file_limit() == 1024
     now.at += REST_SECONDS
     assert responses.find(b"/c", NONE) is not None
+    responses.count_uses()
     assert _open_bodies(repeats[2]) == 1
     responses.clear()
     assert all(body.is_closed for repeat in repeats for body in repeat.bodies)
@@ -307,6 +312,7 @@ def test_their_number_is_bounded(now: Wall, monkeypatch: pytest.MonkeyPatch) -> 
         enter(responses, now, name)
     now.at += USE_SECONDS
     assert responses.find(b"/a", NONE) is not None
+    responses.count_uses()
     enter(responses, now, "d")
     assert [responses.find(f"/{name}".encode(), NONE) is not None for name in "abcd"] == [True, False, True, True]
     for target in (b"/d2", b"/d3"):
