@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _MEMINFO = Path("/proc/meminfo")
+_GROUP = Path("/sys/fs/cgroup")
 _SHARE = 6
 """Of what is available, one part in so many is given back, and as much is held."""
 
@@ -35,6 +36,10 @@ def loose_pages(most_bytes: int) -> Iterator[int]:
 
 
 def _available_bytes() -> int:
-    """What the system could give to programs without writing anything out."""
+    """What the system could give to programs without writing anything out, or as much as a container may have."""
     fields = dict(line.split(":", 1) for line in _MEMINFO.read_text().splitlines())
-    return int(fields["MemAvailable"].split()[0]) * 1024
+    available = int(fields["MemAvailable"].split()[0]) * 1024
+    limit = _GROUP / "memory.max"
+    if limit.exists() and (most := limit.read_text().strip()).isdigit():
+        available = min(available, max(0, int(most) - int((_GROUP / "memory.current").read_text())))
+    return available
