@@ -80,7 +80,7 @@ class _TLSFactory(TLSMemoryBIOFactory):
 
 
 @implementer(IOpenSSLClientConnectionCreator)
-class _ReadingOn:
+class _ReadingCreator:
     """Makes what another makes, and lets it bring all records of a read at once."""
 
     def __init__(self, creator: IOpenSSLClientConnectionCreator) -> None:
@@ -97,7 +97,7 @@ class TLSEndpoint:
     """TLS over what another endpoint connects to; for a ``PromptEndpoint`` around it."""
 
     def __init__(self, creator: IOpenSSLClientConnectionCreator, endpoint: IStreamClientEndpoint) -> None:
-        self._creator = _ReadingOn(creator)
+        self._creator = _ReadingCreator(creator)
         self._endpoint = endpoint
 
     def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:

@@ -38,12 +38,10 @@ from twisted.internet.posixbase import PosixReactorBase
 from twisted.python.failure import Failure
 from zope.interface import directlyProvides, implementer, providedBy
 
+from pipcache.edges.records import RECORD_BYTES
 from pipcache.engine.interfaces import InThread
 from pipcache.web.crowd import Crowd, new_crowd
 from pipcache.web.transport import PromptServer, SentFile
-
-RECORD_BYTES = 1 << 14
-"""RFC 8446 section 5.1: the length of a record MUST NOT exceed 2^14 bytes."""
 
 PIECE_BYTES = 1 << 18
 """What is read of a file at a time."""

@@ -17,8 +17,9 @@ from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
+from pipcache.edges.records import RECORD_BYTES
 from pipcache.web import tls, transport
-from pipcache.web.tls import PIECE_BYTES, RECORD_BYTES, SecureServer
+from pipcache.web.tls import PIECE_BYTES, SecureServer
 from pipcache.web.transport import AHEAD_BYTES
 from tests.fakes.tls import self_signed
 from tests.flows.harness import bounded, eventually
