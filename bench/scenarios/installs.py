@@ -46,7 +46,7 @@ def from_hot_cache(name: str, command: Install, stage: Stage) -> Work:
         addresses = {DIRECT: stage.upstream.plain, **{server.name: server.address for server in servers}}
         for address in addresses.values():
             _install(stage, command, address)
-        for number in range(_rounds(stage, 3 * stage.rounds)):
+        for number in range(_rounds(stage, command)):
             for each in _turned(list(addresses), number):
                 rounds[each].append({"wall": _install(stage, command, addresses[each])})
     rows = _rows(rounds)
@@ -59,7 +59,7 @@ def from_cold_cache(name: str, command: Install, stage: Stage) -> Work:
     """Nothing is kept; every answer of the upstream begins after 100 ms."""
     rounds: dict[str, list[Figures]] = {DIRECT: [], NGINX: [], PIPCACHE: []}
     with _far_upstream(stage) as upstream:
-        for number in range(_rounds(stage, 3 * stage.rounds if command is uv_command else 3)):
+        for number in range(_rounds(stage, command, is_far=True)):
             for each in _turned(list(rounds), number):
                 if each == DIRECT:
                     wall = _install(stage, command, upstream)
@@ -78,12 +78,14 @@ def from_cold_cache(name: str, command: Install, stage: Stage) -> Work:
     return Work(f"{name} of {INSTALLED} packages from a cold cache, upstream with 100 ms", rows, checks)
 
 
-def _rounds(stage: Stage, rounds: int) -> int:
+def _rounds(stage: Stage, command: Install, *, is_far: bool = False) -> int:
     """How often each is measured: more often than all else, as a tenth of the second or two that it takes is chance.
 
     Seldom where pip waits for a far upstream: that takes it 20 seconds, and little of them is chance.
     """
-    return 1 if stage.is_quick else rounds
+    if stage.is_quick:
+        return 1
+    return min(3, stage.rounds) if is_far and command is pip_command else 3 * stage.rounds
 
 
 def _turned(names: list[str], number: int) -> list[str]:
