@@ -9,7 +9,6 @@ import os
 import stat
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import lru_cache
 from pathlib import Path
 
 from attrs import frozen
@@ -19,10 +18,7 @@ from pipcache.edges.files import Files, Identity
 from pipcache.rules.key import CacheKey
 from pipcache.rules.meta import StoredResponse, Variant, Verified, entry_name, key_of
 
-_PARSED = 512
-
-# A page's meta is read for each file that is looked for in it; what says the same is not taken apart again.
-_parsed = lru_cache(_PARSED)(StoredResponse.from_json)
+_MAX_REMEMBERED = 512
 
 
 class Entries:
@@ -32,6 +28,7 @@ class Entries:
         self.root = root
         self._files = files
         self._folders = f"{root}/"
+        self._remembered: dict[str, tuple[Identity, StoredResponse]] = {}
 
     def folder(self, key: CacheKey) -> str:
         """Where the entry's files lie, with a slash at its end."""
@@ -46,11 +43,24 @@ class Entries:
         return self.root / digest[:3] / f"{digest[3:]}.meta"
 
     def read(self, key: CacheKey) -> StoredResponse | None:
-        """What is stored under the key, or None: nothing, or nothing that can be trusted."""
+        """What is stored under the key, or None: nothing, or nothing that can be trusted.
+
+        A page's meta is read for each file that is looked for in it, so a meta that is still the file that was read is not
+        read again. Threads call this too.
+        """
+        path = self.path(key, "meta")
         try:
-            return _parsed(self._files.read_whole(self.path(key, "meta")), key)
+            identity = self._files.identity(path)
+            remembered = self._remembered.get(key.digest)
+            if remembered is not None and remembered[0] == identity:
+                return remembered[1]
+            stored = StoredResponse.from_json(self._files.read_whole(path), key)
         except (OSError, ValueError):
             return None
+        if len(self._remembered) >= _MAX_REMEMBERED:
+            self._remembered.clear()
+        self._remembered[key.digest] = (identity, stored)
+        return stored
 
     def find(self, digest: str) -> StoredResponse | None:
         """What is stored under the key with this digest; None also where the disk does not say."""

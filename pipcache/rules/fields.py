@@ -64,7 +64,7 @@ def get(fields: Fields, name: str) -> str | None:
     RFC 9110 section 5.2: "its combined field value consists of the list of corresponding field line values
     ... concatenated in order, with each field line value separated by a comma".
     """
-    values = get_all(fields, name)
+    values = [value for each, value in fields if each == name]
     return ", ".join(values) if values else None
 
 

@@ -117,6 +117,8 @@ def parse_target(target: bytes) -> Route:
 
 def _page_format(raw_query: str) -> str | None:
     """The value of ``format``, where a page's query has one; whatever else it holds is nothing to us."""
+    if not raw_query:
+        return None
     return next((value for name, value in parse_qsl(raw_query, keep_blank_values=True) if name == "format"), None)
 
 

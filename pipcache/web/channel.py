@@ -34,6 +34,7 @@ from twisted.web.http_headers import Headers
 
 from pipcache.web.refusals import FOLDED, MALFORMED, NOT_TO_READ, TOO_LATE, TOO_LONG, Refusal, refusal_of_method
 from pipcache.web.tls import SecureServer
+from pipcache.web.transport import PromptServer
 
 if TYPE_CHECKING:
     from pipcache.web.site import PipcacheSite
@@ -188,6 +189,11 @@ class Channel(HTTPChannel):
         """Send bytes of a response."""
         self.writes += 1
         super().writeSequence(iovec)  # type: ignore[no-untyped-call]
+
+    def write_both(self, head: bytes, data: bytes) -> None:
+        """Send a head and the first bytes behind it; only where the transport is a ``PromptServer``."""
+        self.writes += 1
+        cast(PromptServer, self.transport).write_both(head, data)
 
     # -- time --------------------------------------------------------------------------------------------------------
 

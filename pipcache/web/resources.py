@@ -19,21 +19,24 @@ from pipcache.rules.fields import Fields
 from pipcache.rules.routes import Route
 from pipcache.web.hot import HotResponses
 from pipcache.web.refusals import Refusal
-from pipcache.web.rendering import answer, send_bytes, send_text
+from pipcache.web.rendering import answer, send_bytes, send_text, wire_name
 
-_READ_FIELDS = (
-    "accept",
-    "accept-encoding",
-    "cache-control",
-    "pragma",
-    "range",
-    "if-range",
-    "if-match",
-    "if-none-match",
-    "if-modified-since",
-    "if-unmodified-since",
-)
-"""The client's fields that we act on, beside Via; none of these but Range ever goes upstream."""
+_READ_FIELDS = {
+    wire_name(name): name
+    for name in (
+        "accept",
+        "accept-encoding",
+        "cache-control",
+        "pragma",
+        "range",
+        "if-range",
+        "if-match",
+        "if-none-match",
+        "if-modified-since",
+        "if-unmodified-since",
+    )
+}
+"""The client's fields that we act on, beside Via, by Twisted's spelling; none of these but Range ever goes upstream."""
 
 
 class Leaf(Resource):
@@ -102,9 +105,10 @@ class Cached(Leaf):
     def render_GET(self, request: Request) -> int:
         """What the cache comes to."""
         fields = tuple(
-            (name, value.decode("latin-1"))
-            for name in _READ_FIELDS
-            for value in request.requestHeaders.getRawHeaders(name.encode(), [])
+            (_READ_FIELDS[name], value.decode("latin-1"))
+            for name, values in request.requestHeaders.getAllRawHeaders()
+            if name in _READ_FIELDS
+            for value in values
         )
         asked = CacheRequest(self._route, request.method.decode("latin-1"), fields, self._via)
         return answer(request, self._respond(request, asked), self._clock, self._events)

@@ -148,6 +148,9 @@ class SecureServer(PromptServer):
             self._is_broken = True
         return sent
 
+    def _send_both(self, head: bytes, data: bytes) -> int:
+        return self._send(head + data)
+
     def _announced(self, head: bytes) -> bytes:
         return head
 

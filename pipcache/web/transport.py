@@ -142,6 +142,22 @@ class PromptServer(tcp.Server):
             data = bytes(memoryview(data)[sent:])
         super().write(data)
 
+    def write_both(self, head: bytes, data: bytes) -> None:
+        """Send these bytes in one piece, without making one of them."""
+        if self._file is not None or not self._may_send():
+            self.write(head + data)
+            return
+        sent = self._send_both(head, data)
+        if sent < len(head) + len(data):
+            super().write((head + data)[sent:])
+
+    def _send_both(self, head: bytes, data: bytes) -> int:
+        """How many of these bytes the system took."""
+        try:
+            return self.socket.sendmsg((head, data))
+        except OSError:  # as in ``_send``
+            return 0
+
     def _send(self, data: bytes | memoryview) -> int:
         """How many of these bytes the system took."""
         try:
