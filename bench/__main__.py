@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bench.corpus import Corpus
 from bench.memory import loose_pages
-from bench.peers import PeerError, Peers
+from bench.peers import PeerError, Peers, python_for_servers
 from bench.results import Work, report, table
 from bench.scenario import Scenario
 from bench.scenarios import SCENARIOS
@@ -47,7 +47,7 @@ def main(words: Sequence[str]) -> int:
         return 1
     os.sched_setaffinity(0, {options.client_core})
     try:
-        peers = Peers(_HERE / ".peers")
+        peers = Peers(_HERE / ".peers", python_for_servers(options.python))
         peers.install()
         folder = working_folder(options.work, max(each.needs_gb for each in chosen))
     except (PeerError, OSError) as error:
@@ -77,6 +77,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="how long each time (4; quick: 1)")
     parser.add_argument("--work", type=Path, help="a folder for caches; default: a RAM disk where there is room")
     parser.add_argument("--output", type=Path, help="default: bench/RESULTS.md for a whole run, else bench/.results.md")
+    parser.add_argument("--python", help="what servers in Python run on; default: the system's, where it is new enough")
     parser.add_argument("--server-core", type=int, default=0, help="the core that servers run on (0)")
     parser.add_argument("--client-core", type=int, default=1, help="the core of clients and upstream (1)")
     return parser.parse_args(words)
@@ -159,8 +160,6 @@ def versions(peers: Peers) -> dict[str, str]:
     cpus = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     return {
         "pipcache": __version__,
-        "Python": platform.python_version(),
-        "Twisted": version("twisted"),
         **peers.versions(),
         "pip": version("pip"),
         "uv": version("uv"),
@@ -182,6 +181,7 @@ def notes_of(options: argparse.Namespace) -> list[str]:
         "nginx: proxy_cache, one worker, sendfile on, tcp_nopush off, proxy_cache_lock on.",
         "Memory for what is fetched is kept from the host (bench/memory.py); without, large cold bodies measure the host.",
         "Processor time is counted in ticks of 10 ms, so it is coarse where a round does little.",
+        "Servers in Python ran on the system's Python where it is new enough (--python), which is built as nginx is.",
         "RSS is the sum over a server's processes; what nginx's four share is counted four times.",
     ]
 

@@ -1,7 +1,10 @@
-"""What is measured against, and with: Debian's nginx and wrk, proxpi and devpi-server. Installed where they are missing.
+"""What is measured, and with: pipcache, Debian's nginx and wrk, proxpi and devpi-server. Installed where they are missing.
 
 Nothing is installed into the system: Debian's packages are unpacked into ``bench/.peers``, where no service is started,
-and each program from the package index gets an environment of its own there. One that cannot be had is an error.
+and each program in Python gets an environment of its own there. One that cannot be had is an error.
+
+These run on the system's Python, as nginx is the system's: distributions build theirs with profiles and across files, which
+whoever builds one by hand mostly leaves out, and it is a fifth faster. The bench itself may run on another.
 """
 
 from __future__ import annotations
@@ -15,7 +18,15 @@ from pathlib import Path
 from typing import Final
 
 _DEBS: Final = ("nginx", "wrk", "libluajit-5.1-2", "libpcre2-8-0")
-_PACKAGES: Final = {"proxpi": ("proxpi", "gunicorn"), "devpi": ("devpi-server",)}
+TOP: Final = Path(__file__).resolve().parents[1]
+_PACKAGES: Final = {
+    "pipcache": ("--editable", str(TOP)),
+    "proxpi": ("proxpi", "gunicorn"),
+    "devpi": ("devpi-server",),
+}
+_SYSTEMS_PYTHON: Final = "/usr/bin/python3"
+_VERSION: Final = "import platform; print(platform.python_version())"
+_IS_NEW_ENOUGH: Final = "import sys, venv; sys.exit(sys.version_info < (3, 11))"
 
 
 class PeerError(Exception):
@@ -25,12 +36,15 @@ class PeerError(Exception):
 class Peers:
     """Where each program is."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, python: str) -> None:
+        """The programs in this folder; those in Python run on ``python``."""
         self._folder = folder
+        self.python = python
         self.nginx = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin") or str(
             folder / "debian/usr/sbin/nginx"
         )
         self.wrk = shutil.which("wrk") or str(folder / "debian/usr/bin/wrk")
+        self.pipcache = folder / "pipcache/bin"
         self.proxpi = folder / "proxpi/bin"
         self.devpi = folder / "devpi/bin"
 
@@ -50,12 +64,9 @@ class Peers:
         if not (Path(self.nginx).exists() and Path(self.wrk).exists()):
             self._unpack_debs()
         for name, packages in _PACKAGES.items():
-            python = self._folder / name / "bin/python"
-            if not (self._folder / name / "installed").exists():
-                _run([sys.executable, "-m", "venv", "--clear", str(self._folder / name)])
-                _run([str(python), "-m", "pip", "--quiet", "--disable-pip-version-check", "install", *packages])
-                (self._folder / name / "installed").touch()
-        for path in (self.nginx, self.wrk, self.proxpi / "gunicorn", self.devpi / "devpi-server"):
+            self._make_environment(name, packages)
+        programs = (self.pipcache / "twistd", self.proxpi / "gunicorn", self.devpi / "devpi-server")
+        for path in (self.nginx, self.wrk, *programs):
             if not Path(path).exists():
                 raise PeerError(f"{path} is still missing after its installation")
 
@@ -65,11 +76,25 @@ class Peers:
         wrk = subprocess.run([self.wrk, "-v"], env=self.environment, capture_output=True, text=True, check=False)
         said = (wrk.stdout + wrk.stderr).split()
         return {
+            "Python": f"{_run([self.python, '-c', _VERSION]).strip()}{_whose(self.python)}",
+            "Twisted": self._version("pipcache", "twisted"),
             "nginx": nginx.strip(),
             "wrk": said[1] if len(said) > 1 else "unknown",
             "proxpi": self._version("proxpi", "proxpi"),
             "devpi-server": self._version("devpi", "devpi-server"),
         }
+
+    def _make_environment(self, name: str, packages: tuple[str, ...]) -> None:
+        """Make a program's environment, where it is not there as it should be. Debian's Python may come without pip."""
+        environment = self._folder / name
+        stamp = environment / "installed"
+        wanted = f"{self.python} {packages} {(TOP / 'pyproject.toml').read_text() if name == 'pipcache' else ''}"
+        if stamp.exists() and stamp.read_text() == wanted:
+            return
+        _run([self.python, "-m", "venv", "--clear", "--without-pip", str(environment)])
+        pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+        _run([*pip, "--python", str(environment / "bin/python"), "install", *packages])
+        stamp.write_text(wanted)
 
     def _version(self, environment: str, package: str) -> str:
         ask = f"from importlib.metadata import version; print(version({package!r}))"
@@ -85,6 +110,21 @@ class Peers:
                 _run(["dpkg", "--extract", str(package), str(self._folder / "debian")])
         except PeerError as error:
             raise PeerError(f"nginx and wrk: run apt-get update, or install them yourself; {error}") from error
+
+
+def python_for_servers(asked: str | None) -> str:
+    """The Python that servers run on: the one that is asked for, else the system's, else this one."""
+    if asked:
+        return asked
+    try:
+        _run([_SYSTEMS_PYTHON, "-c", _IS_NEW_ENOUGH])
+    except PeerError:
+        return sys.executable
+    return _SYSTEMS_PYTHON
+
+
+def _whose(python: str) -> str:
+    return ", the system's" if python == _SYSTEMS_PYTHON else ""
 
 
 def _run(command: list[str], environment: dict[str, str] | None = None, cwd: Path | None = None) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
@@ -26,7 +25,6 @@ from bench.settings import pipcache_settings, tls_settings
 from bench.tls import Certificates
 from pipcache.rules.settings import KEYS
 
-TOP = Path(__file__).resolve().parents[1]
 _STEERING = ("PIP_", "UV_", "PIPCACHE_", "PYTHON", "VIRTUAL_ENV", "REQUESTS_CA_BUNDLE", "SSL_CERT")
 
 
@@ -130,6 +128,7 @@ def _nginx(peers: Peers, folder: Path, text: str, core: int) -> Iterator[Process
 
 @contextmanager
 def run_pipcache(
+    peers: Peers,
     folder: Path,
     upstream: Address,
     certificates: Certificates,
@@ -141,6 +140,7 @@ def run_pipcache(
     """Run pipcache as its README says.
 
     Args:
+        peers: where it is installed.
         folder: where its settings, its log and its cache are; a cache that is there already is used.
         upstream: the only one it asks; over TLS it must show a certificate of our own authority.
         certificates: the authority, and what to show where pipcache speaks TLS itself.
@@ -154,11 +154,9 @@ def run_pipcache(
     settings = pipcache_settings(KEYS, port, folder / "cache", upstream.url, {**(tls or {}), **(more or {})})
     config = folder / "pipcache.yaml"
     config.write_text(yaml.safe_dump(settings))
-    environment = clean_environment(PYTHONPATH=str(TOP), SSL_CERT_FILE=str(certificates.ca))
-    twistd = str(Path(sys.executable).parent / "twistd")
-    process = Process(
-        [twistd, "--nodaemon", "--pidfile=", "pipcache", "--config", str(config)], folder, core, environment
-    )
+    environment = clean_environment(SSL_CERT_FILE=str(certificates.ca))
+    command = [str(peers.pipcache / "twistd"), "--nodaemon", "--pidfile=", "pipcache", "--config", str(config)]
+    process = Process(command, folder, core, environment)
     try:
         if wait:
             process.wait_for_port(port)

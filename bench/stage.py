@@ -52,7 +52,9 @@ class Stage:
         where = folder or self.new_folder("pipcache")
         try:
             source = upstream or self.upstream.plain
-            with run_pipcache(where, source, self.certificates, self.server_core, more, wait=wait) as server:
+            with run_pipcache(
+                self.peers, where, source, self.certificates, self.server_core, more, wait=wait
+            ) as server:
                 yield server
         finally:
             if folder is None:

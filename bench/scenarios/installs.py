@@ -15,10 +15,11 @@ from pathlib import Path
 from bench.client import Address
 from bench.corpus import INSTALLED, set_project
 from bench.measure import Figures
+from bench.peers import TOP
 from bench.processes import Process, ServerError, free_port
 from bench.results import NGINX, PIPCACHE, Row, Work, ratio_check, row
 from bench.scenario import Scenario
-from bench.servers import TOP, clean_environment
+from bench.servers import clean_environment
 from bench.stage import Stage
 
 DIRECT = "direct"

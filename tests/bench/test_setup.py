@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from bench.delaying import file_of
 from bench.entries import body_of, fill, path_of
 from bench.load import Load
 from bench.pages import links_in
+from bench.peers import python_for_servers
 from bench.processes import ServerError, Stat
 from bench.settings import nested, pipcache_settings, tls_settings
 from bench.tls import Certificates
@@ -171,3 +173,13 @@ def test_the_far_upstream_finds_files_as_the_near_one_does(tmp_path, path, accep
         (tmp_path / name).touch()
     answer = file_of(tmp_path, path, accept)
     assert (answer[0].relative_to(tmp_path).as_posix() if answer else None) == found
+
+
+def test_servers_run_on_the_python_that_is_asked_for(monkeypatch):
+    """Else on the system's, and on the bench's own where the system has none that is new enough."""
+    assert python_for_servers("/opt/python") == "/opt/python"
+    monkeypatch.setattr("bench.peers._SYSTEMS_PYTHON", sys.executable)
+    monkeypatch.setattr("sys.executable", "/bench/python")
+    assert python_for_servers(None) != "/bench/python"
+    monkeypatch.setattr("bench.peers._SYSTEMS_PYTHON", "/no/such/python")
+    assert python_for_servers(None) == "/bench/python"
