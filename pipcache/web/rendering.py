@@ -87,21 +87,10 @@ def send_outcome(request: Request, outcome: Outcome, clock: Clock, presence: _Pr
 def _begun(request: Request, shape: Shape) -> bytes:
     """Begin a response that has a body: the head, to be sent with the first of it; empty where Twisted has sent it.
 
-    Twisted knows more ways to frame a response than are needed mostly, and its own of writing a head takes a tenth of what a
-    small file takes in all. So it is left those that say something of the connection: to older clients, to those that
-    close it, and bodies of unknown length.
+    Twisted's own way of writing a head takes a tenth of what a small file takes in all. It is left those that say
+    something of the connection or of the framing.
     """
-    channel = request.channel
-    is_usual = (
-        isinstance(channel, Channel)
-        and isinstance(channel.transport, PromptServer)
-        and bool(channel.persistent)
-        and request.clientproto == b"HTTP/1.1"
-        and request.method == b"GET"
-        and not request.startedWriting
-        and any(name == "content-length" for name, _ in shape.fields)
-    )
-    if not is_usual:
+    if not _is_usual(request, shape):
         set_head(request, shape.status, shape.fields)
         request.write(b"")  # at once: a client that waits for the first byte of a slow body sees that it is coming
         return b""
@@ -110,6 +99,19 @@ def _begun(request: Request, shape: Shape) -> bytes:
     said = [value.encode("latin-1") for name, value in shape.fields if name == "x-cache-status"]
     request.responseHeaders.setRawHeaders(b"x-cache-status", said)  # for the access log
     return written_head(shape.status, shape.fields, time())
+
+
+def _is_usual(request: Request, shape: Shape) -> bool:
+    """Whether the head is no more than the shape says: for a GET of HTTP/1.1 that leaves the connection open."""
+    channel = request.channel
+    return (
+        isinstance(channel, Channel)
+        and isinstance(channel.transport, PromptServer)
+        and bool(channel.persistent)
+        and request.clientproto == b"HTTP/1.1"
+        and request.method == b"GET"
+        and any(name == "content-length" for name, _ in shape.fields)
+    )
 
 
 def _send_file(
@@ -193,9 +195,8 @@ def wire_name(name: str) -> bytes:
     return bytes(shown)
 
 
-
 class RequestSink:
-    """A ``BodySink`` that is one client's response; ``head``, where Twisted has not sent it, goes out with the first bytes."""
+    """A ``BodySink`` that is one client's response; a ``head`` that Twisted has not sent goes out with the first bytes."""
 
     def __init__(self, request: Request, head: bytes) -> None:
         self._request = request

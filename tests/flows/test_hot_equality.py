@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import pytest_twisted
 
+from pipcache.web import rendering
 from pipcache.web.hot_channel import can_tell
 from tests.flows.harness import bounded
-from tests.flows.hot_harness import FIXTURES, PAGE, SMALL, Talk, Ways, make_ready, offer, request, timeless
+from tests.flows.hot_harness import FIXTURES, PAGE, SMALL, Lines, Talk, Ways, make_ready, offer, request, timeless
 
 NAMES = list(FIXTURES)
 
@@ -56,6 +57,30 @@ async def test_who_has_it_is_told_so_the_short_way(ready, ways, name):
         assert mine == theirs
         assert mine.startswith(b"HTTP/1.1 304 ")
         assert short == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("more", [(), ("Range: bytes=0-9",), ("Connection: close",)], ids=["whole", "part", "last"])
+@bounded
+async def test_our_heads_are_twisteds(ready, ways, monkeypatch, name, more):
+    """On the long way too a usual head is ours; with it a response is the one that Twisted writes, byte for byte."""
+    target, fields = FIXTURES[name]
+    ways.is_short_open = False
+    is_usual, seen = rendering._is_usual, []
+    answers = []
+    for is_ours in (True, False):
+        monkeypatch.setattr(
+            rendering,
+            "_is_usual",
+            lambda *what, is_ours=is_ours: seen.append(is_usual(*what)) or (is_ours and seen[-1]),
+        )
+        log = ready.program.site.access_log = Lines()
+        talk = await Talk.to(ready)
+        answers.append((timeless(await talk.say(request(target, *fields, *more))), talk.is_closed, log.lines))
+        await talk.close()
+    assert answers[0] == answers[1]
+    assert set(seen) <= {"Connection: close" not in more}
+    assert seen or name == "empty file"
 
 
 SHORT = {

@@ -58,8 +58,9 @@ async def test_bytes_are_sent_before_write_returns() -> None:
     async with connected() as (server, client):
         server.write(b"one ")
         server.writeSequence([b"two ", b"three"])
+        server.write_both(b" four", b" five")
         assert server not in reactor.getWriters()  # type: ignore[attr-defined]
-        await eventually(lambda: client.received == b"one two three")
+        await eventually(lambda: client.received == b"one two three four five")
 
 
 @KINDS
@@ -75,6 +76,34 @@ async def test_what_there_is_no_room_for_follows_in_order(is_secure: bool) -> No
         await eventually(lambda: len(client.received) == len(BIG))
         assert client.received == BIG
         assert server not in reactor.getWriters()  # type: ignore[attr-defined]
+
+
+@KINDS
+@pytest.mark.parametrize("before", [b"", BIG, BIG * 2], ids=["idle", "busy", "full"])
+@pytest.mark.parametrize("head", [b"head", BIG], ids=["short", "long"])
+@bounded
+async def test_two_are_sent_as_one(head: bytes, before: bytes, is_secure: bool) -> None:
+    """Also where there is room for some of them only, of the first or of the second, or for none."""
+    async with connected(is_secure=is_secure) as (server, client):
+        client.transport.pauseProducing()  # type: ignore[union-attr]
+        server.write(before)
+        server.write_both(head, BIG)
+        client.transport.resumeProducing()  # type: ignore[union-attr]
+        expected = before + head + BIG
+        await eventually(lambda: len(client.received) >= len(expected))
+        assert client.received == expected
+
+
+@bounded
+async def test_two_come_behind_a_file(opened: Callable[[bytes], int]) -> None:
+    """Which is on its way to a client that does not read yet."""
+    async with connected() as (server, client):
+        client.transport.pauseProducing()  # type: ignore[union-attr]
+        server.send_file(b"", opened(BIG * 2), 0, 2 * len(BIG), Outcome())
+        server.write_both(b"one", b"two")
+        client.transport.resumeProducing()  # type: ignore[union-attr]
+        await eventually(lambda: len(client.received) >= 2 * len(BIG) + 6)
+        assert client.received == BIG * 2 + b"onetwo"
 
 
 @implementer(IPushProducer)
