@@ -2,8 +2,8 @@
 
 The tee. Each chunk is appended to the growing body first and offered to the followers second. A follower at that very offset
 writes it to its client at once, the others read the body later. The body is the only buffer, so one client's speed is nobody
-else's affair, and one that joins late reads from the start. The chunk that came last is at hand until the next one: whoever
-begins with the first, or waited for the last to be verified, reads that without the disk.
+else's affair, and one that joins late reads from the start. The chunk that came last is at hand until the next one, or
+until the owner is through: who begins with the first, or waited for the last to be verified, reads that without the disk.
 
 The end. The chunk that would complete the body is withheld until the body is known to be right: its length is the one that
 upstream announced, its digest the one that the index promised. Until then no client can have a whole response, so a wrong
@@ -167,6 +167,7 @@ class Fetch:
     def release(self) -> None:
         """The owner needs the body no more."""
         self._is_released = True
+        self._latest = (0, b"")
         self._close_if_unread()
 
     # -- for its followers -------------------------------------------------------------------------------------------
@@ -374,7 +375,6 @@ class Fetch:
     def _end(self, error: UpstreamError | None) -> None:
         taken, self._taken = self._taken, None
         response, self._response = self._response, None
-        self._latest = (0, b"")
         if isinstance(response, Chunks):
             response.close()
         if taken is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import sys
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from pipcache.edges.exchange import ClientTimeouts
 from pipcache.edges.files import Files
 from pipcache.edges.logs import LoggedEvents
 from pipcache.edges.threads import Threads
+from pipcache.edges.tokens import Tokens
 from pipcache.engine.absences import Absences
 from pipcache.engine.appending import Appending
 from pipcache.engine.cache import Cache
@@ -90,14 +90,15 @@ def assemble(
     grace = Grace(settings.cache.stale_while_revalidate_seconds, settings.cache.stale_if_error_seconds)
     catalog = Catalog()
     quarantine_bytes = settings.cache.max_size_bytes // QUARANTINE_SHARE
-    store = DiskStore(cache_dir, in_thread, quarantine_bytes, files, in_thread_together=in_thread.together)
+    tokens = Tokens()
+    store = DiskStore(cache_dir, in_thread, quarantine_bytes, files, tokens, in_thread_together=in_thread.together)
     janitor = Janitor(store, catalog, limits, reactor, time.time, events)
     pace = Pace()
     appending = Appending(pace, in_thread, time.perf_counter)
     holdings = Holdings(store, catalog, limits, ttls, grace, time.time, events, janitor.nudge, in_thread, appending)
     timeouts = ClientTimeouts(settings.upstream.timeout_seconds, settings.upstream.large_file_timeout_seconds)
     certificates = Certificates()
-    name = process_name(secrets.token_hex(8))
+    name = process_name(tokens(8))
     client = UpstreamClient(reactor, timeouts, name, certificates)
     selection = Selection(settings.upstream.selection)
     upstreams = Upstreams(
@@ -105,7 +106,7 @@ def assemble(
     )
     absences = Absences(reactor.seconds, ttls, settings.cache.negative_ttl_seconds)
     ahead = settings.cache.prefetch_size_bytes
-    cache = Cache.of(holdings, upstreams, absences, reactor, in_thread, secrets.token_hex, events, ahead)
+    cache = Cache.of(holdings, upstreams, absences, reactor, in_thread, tokens, events, ahead)
     lag = LoopLag(reactor)
     report = _Report(catalog, upstreams, settings, reactor, events, lambda: site.connections, pace, lag.lateness)
     hot = HotResponses(settings.cache.hot_memory_bytes, time.time)

@@ -87,6 +87,27 @@ def test_the_chunk_that_came_last_is_not_read_from_the_disk(monkeypatch: pytest.
     assert [(bytes(sink.data), sink.end) for sink in sinks] == [(BODY, "finished")] * 3
 
 
+def test_a_body_of_one_chunk_is_not_read_from_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by whoever comes when it is whole either, until its owner is through with it: then it takes no memory any more."""
+    transfer = Transfer()
+    transfer.run()
+    transfer.response.give(BODY)
+    transfer.response.end()
+    with monkeypatch.context() as patched:
+        patched.setattr(transfer.fetch.body, "read_at", lambda *_: pytest.fail("it was read"))
+        early = transfer.join()
+    late = Sink()
+    late.pause()
+    late.follow(transfer.fetch, transfer.clock, 0, len(BODY))
+    transfer.fetch.release()
+    reads: list[int] = []
+    read_at = transfer.fetch.body.read_at
+    monkeypatch.setattr(transfer.fetch.body, "read_at", lambda *what: reads.append(what[0]) or read_at(*what))
+    late.resume()
+    assert reads == [0]
+    assert [(bytes(sink.data), sink.end) for sink in (early, late)] == [(BODY, "finished")] * 2
+
+
 @pytest.mark.parametrize("name", ["sha256", "sha384", "sha512"])
 def test_the_digest_that_the_index_promised_is_checked(name: str) -> None:
     """With the hash that the promise names."""
