@@ -5,6 +5,10 @@ many clients at once that is a good part of what a hit costs. So the connections
 itself one descriptor to the reactor; when it is ready, all that have something are read in one go, and so are those whose
 next request has come meanwhile.
 
+And one event takes the reactor 60 us where the processor has been doing something else, a fifth of what a single hit then
+takes. So the reactor's poller is told to read a crowd that is ready at once, and not to report it. The poller is Twisted's
+own affair; where it is not as it is known here, crowds are dispatched like all else.
+
 Waiting for room to write is the reactor's as ever. Where the system has no epoll there is no crowd, and each connection
 waits by itself.
 """
@@ -14,6 +18,7 @@ from __future__ import annotations
 import select
 from typing import Any, Protocol
 
+from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
 from twisted.logger import Logger
@@ -64,6 +69,7 @@ class Crowd:
 
     def __init__(self, reactor: IReactorFDSet) -> None:
         self._reactor = reactor
+        self._at_once = _read_at_once(reactor)
         self._poll = select.epoll()
         self._members: dict[int, Member] = {}
 
@@ -79,6 +85,7 @@ class Crowd:
         self._poll.register(descriptor, select.EPOLLIN)
         if not self._members:
             self._reactor.addReader(self)
+            self._at_once[self.fileno()] = self
         self._members[descriptor] = member
 
     def remove(self, member: Member) -> None:
@@ -90,6 +97,7 @@ class Crowd:
         self._poll.unregister(descriptor)
         if not self._members:
             self._reactor.removeReader(self)
+            self._at_once.pop(self.fileno(), None)
 
     def doRead(self) -> None:
         """Some have bytes, or have lost their client: read them, and those that have some by then."""
@@ -122,6 +130,36 @@ class Crowd:
         """The reactor has stopped waiting for anybody."""
         for member in tuple(self._members.values()):
             member.connectionLost(reason)
+
+
+class _Poller:
+    """A reactor's poller, which reads those of ``crowds`` (by descriptor) that are ready, and reports the others."""
+
+    def __init__(self, poller: Any) -> None:
+        self.crowds: dict[int, Crowd] = {}
+        self._poller = poller
+        self.register = poller.register
+        self.modify = poller.modify
+        self.unregister = poller.unregister
+
+    def poll(self, timeout: float, maxevents: int) -> list[tuple[int, int]]:
+        """What is ready within so many seconds, without crowds."""
+        ready: list[tuple[int, int]] = self._poller.poll(timeout, maxevents)
+        found = [crowd for descriptor, _ in ready if (crowd := self.crowds.get(descriptor)) is not None]
+        if not found:
+            return ready
+        others = [each for each in ready if each[0] not in self.crowds]
+        for crowd in found:
+            crowd.doRead()
+        return others
+
+
+def _read_at_once(reactor: object) -> dict[int, Crowd]:
+    """The crowds, by descriptor, that this reactor's poller reads; of no effect with another reactor."""
+    poller = getattr(reactor, "_poller", None)
+    if isinstance(reactor, EPollReactor) and type(poller) is select.epoll:
+        poller = reactor._poller = _Poller(poller)
+    return poller.crowds if isinstance(poller, _Poller) else {}
 
 
 def _lose(member: Member, why: Exception) -> None:

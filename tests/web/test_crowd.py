@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IReactorFDSet
 from twisted.logger import LogEvent
@@ -175,6 +176,69 @@ def test_others_have_their_turn(reactor: Reactor) -> None:
         member.close()
     assert counts[0] == MOST_AT_ONCE
     assert counts[1] > MOST_AT_ONCE
+
+
+@pytest.fixture
+def epoll_reactor() -> Iterator[EPollReactor]:
+    """One of its own, which is not run."""
+    made = EPollReactor()
+    yield made
+    for reader in made.removeAll():
+        reader.connectionLost(Failure(ConnectionLost()))
+
+
+def test_the_reactor_does_not_dispatch_a_crowd(
+    epoll_reactor: EPollReactor, members: list[Member], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its poller reads it at once: this fails where Twisted changes what that leans on. All else it dispatches."""
+    dispatched: list[object] = []
+    monkeypatch.setattr(epoll_reactor, "_doReadOrWrite", lambda selectable, *_: dispatched.append(selectable))
+    crowds = [Crowd(epoll_reactor) for _ in range(2)]
+    made = [Member(each) for each in crowds]
+    other = members[0]
+    epoll_reactor.addReader(other)  # type: ignore[arg-type]
+    for member in (*made, other):
+        member.theirs.send(b"x")
+    epoll_reactor.doIteration(0)
+    assert [member.received for member in made] == [[b"x"], [b"x"]]
+    assert dispatched == [other]
+    epoll_reactor.removeReader(other)  # type: ignore[arg-type]
+    for member in made:
+        member.close()
+    epoll_reactor.doIteration(0)
+    assert dispatched == [other]
+
+
+def test_a_crowd_that_came_back_is_read_again(epoll_reactor: EPollReactor) -> None:
+    """Its descriptor is its own for as long as it lives."""
+    together = Crowd(epoll_reactor)
+    first = Member(together)
+    first.close()
+    second = Member(together)
+    second.theirs.send(b"x")
+    epoll_reactor.doIteration(0)
+    assert second.received == [b"x"]
+    second.close()
+
+
+def test_a_poller_of_another_kind_is_left_alone(epoll_reactor: EPollReactor) -> None:
+    """Then the reactor dispatches the crowd."""
+
+    class Other:
+        """Forwards all."""
+
+        def __init__(self, poller: Any) -> None:
+            self.register, self.modify, self.unregister = poller.register, poller.modify, poller.unregister
+            self.poll = poller.poll
+
+    other = epoll_reactor._poller = Other(epoll_reactor._poller)
+    together = Crowd(epoll_reactor)
+    member = Member(together)
+    assert epoll_reactor._poller is other
+    member.theirs.send(b"x")
+    epoll_reactor.doIteration(0)
+    assert member.received == [b"x"]
+    member.close()
 
 
 def test_at_the_end_all_are_told(members: list[Member]) -> None:
