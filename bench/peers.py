@@ -4,7 +4,7 @@ Nothing is installed into the system: Debian's packages are unpacked into ``benc
 and each program in Python gets an environment of its own there. One that cannot be had is an error.
 
 These run on the system's Python, as nginx is the system's: distributions build theirs with profiles and across files, which
-whoever builds one by hand mostly leaves out, and it is a fifth faster. The bench itself may run on another.
+whoever builds one by hand mostly leaves out: a fifth for loops that do nothing else. The bench itself may run on another.
 """
 
 from __future__ import annotations

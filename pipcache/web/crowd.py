@@ -18,7 +18,6 @@ from __future__ import annotations
 import select
 from typing import Any, Protocol
 
-from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
 from twisted.logger import Logger
@@ -154,10 +153,10 @@ class _Poller:
         return others
 
 
-def _read_at_once(reactor: object) -> dict[int, Crowd]:
-    """The crowds, by descriptor, that this reactor's poller reads; of no effect with another reactor."""
+def _read_at_once(reactor: Any) -> dict[int, Crowd]:
+    """The crowds, by descriptor, that this reactor's poller reads; of no effect with another kind of reactor."""
     poller = getattr(reactor, "_poller", None)
-    if isinstance(reactor, EPollReactor) and type(poller) is select.epoll:
+    if type(poller) is select.epoll:
         poller = reactor._poller = _Poller(poller)
     return poller.crowds if isinstance(poller, _Poller) else {}
 

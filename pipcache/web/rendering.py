@@ -228,6 +228,7 @@ class RequestSink:
 
     def abort(self) -> None:
         """Break the connection at once: no terminator, no orderly end that HTTP/1.0 could take for one."""
+        self._head = b""
         self._request.unregisterProducer()  # type: ignore[no-untyped-call]
         channel = self._request.channel
         if channel is not None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import select
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -245,6 +247,18 @@ def test_at_the_end_all_are_told(members: list[Member]) -> None:
     """The reactor tells those that it waits for."""
     members[0].crowd.connectionLost(Failure(ConnectionLost()))
     assert [member.lost for member in members] == [["ConnectionLost"]] * 3
+
+
+def test_a_system_without_epoll_has_all_else() -> None:
+    """Nothing that only Linux has is needed to begin with."""
+    without = "import select; [delattr(select, name) for name in dir(select) if 'epoll' in name.lower()]"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{without}; import pipcache.service.assemble"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_without_epoll_there_is_none(reactor: Reactor, monkeypatch: pytest.MonkeyPatch) -> None:
