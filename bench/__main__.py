@@ -181,7 +181,7 @@ def notes_of(options: argparse.Namespace) -> list[str]:
         "nginx: proxy_cache, one worker, sendfile on, tcp_nopush off, proxy_cache_lock on.",
         "Memory for what is fetched is kept from the host (bench/memory.py); without, large cold bodies measure the host.",
         "Processor time is counted in ticks of 10 ms, so it is coarse where a round does little.",
-        f"Servers in Python ran on the Python that is named above (--python), the bench itself on {platform.python_version()}.",
+        f"Servers in Python ran on the Python that is named above (--python), the bench on {platform.python_version()}.",
         "RSS is the sum over a server's processes; what nginx's four share is counted four times.",
     ]
 

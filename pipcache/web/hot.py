@@ -24,8 +24,8 @@ from pipcache.engine.repeats import Repeat
 from pipcache.rules.errors import StorageError
 from pipcache.rules.response import about_the_body, about_what_lasts
 from pipcache.web.hot_requests import Accepts
+from pipcache.web.page_cache import READ_BYTES, read_at_hand
 from pipcache.web.rendering import written_fields, written_head, written_start
-from pipcache.web.transport import READ_BYTES, read_at_hand
 
 LOOK_SECONDS = 0.1
 USE_SECONDS = 5.0

@@ -7,8 +7,7 @@ leaves to Twisted only what the system did not take.
 A file goes out by sendfile(2), behind all that was written before, ``CALL_BYTES`` a turn, so that one fast client holds
 up nobody. A client that takes nothing costs a descriptor and no memory. sendfile blocks where the file's pages are not in
 memory, and this is the thread that serves everybody; so the system is asked first, and pages that are not there are read
-in a thread. Where the system cannot say (RWF_NOWAIT is missing, or the file system does not know it) they are taken to
-be there. A file that is shorter than was promised breaks the connection, so that nobody takes it for the whole.
+in a thread (``page_cache``). A file that is shorter than was promised breaks the connection, so that nobody takes it for the whole.
 
 Twisted's documentation lets ``Port.transport`` be replaced. Beyond that this relies on one thing: that a transport calls
 its own ``startWriting`` when it holds bytes back, and ``stopWriting`` when all are sent. A transport that is no
@@ -33,6 +32,7 @@ from twisted.python.failure import Failure
 
 from pipcache.engine.interfaces import InThread
 from pipcache.web.crowd import Crowd, new_crowd
+from pipcache.web.page_cache import COPY_BYTES, is_in_memory, read_through
 
 CALL_BYTES = 1 << 21
 """What one client gets in one turn of the reactor; the system's buffer takes less of it where the network is slower."""
@@ -40,17 +40,8 @@ CALL_BYTES = 1 << 21
 AHEAD_BYTES = CALL_BYTES
 """What a thread reads ahead of a file that is not in memory; no less than is sent in a turn."""
 
-READ_BYTES = 1 << 15
-"""As much of a small body is read at once, and sent from memory."""
-
-_READ = memoryview(bytearray(READ_BYTES))
-_PROBE_BYTES = 1 << 19
-
-_COPY_BYTES = 1 << 17
-_PROBED = [bytearray(1)]
 _NO_SENDFILE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 _MORE = getattr(socket, "MSG_MORE", 0)
-_WITHOUT_WAITING = getattr(os, "RWF_NOWAIT", 0)
 
 Done = Callable[[Exception | None], None]
 """Called once: with None when all was handed to the system, else with why not."""
@@ -270,7 +261,7 @@ class PromptServer(tcp.Server):
                 if error.errno not in _NO_SENDFILE:
                     raise
                 file.is_copied = True
-        data = os.pread(file.descriptor, min(count, _COPY_BYTES), file.position)
+        data = os.pread(file.descriptor, min(count, COPY_BYTES), file.position)
         return self.socket.send(data) if data else 0
 
     def _fail(self, file: SentFile, error: Exception) -> None:
@@ -301,9 +292,7 @@ class PromptServer(tcp.Server):
     def _is_at_hand(self, file: SentFile) -> bool:
         """Whether the next piece can be sent without waiting for the disk."""
         stop = min(file.stop, file.position + CALL_BYTES)
-        if not _WITHOUT_WAITING or stop <= file.held_until:
-            return True
-        return _is_in_memory(file.descriptor, file.position, stop - 1)
+        return stop <= file.held_until or is_in_memory(file.descriptor, file.position, stop - 1)
 
     def _read_ahead(self, file: SentFile) -> None:
         """Have the next part of the file read in a thread; the reactor does not watch this client meanwhile."""
@@ -314,7 +303,7 @@ class PromptServer(tcp.Server):
     async def _read(self, file: SentFile) -> None:
         stop = min(file.stop, file.position + AHEAD_BYTES)
         try:
-            await self._in_thread(partial(_read_through, file.descriptor, file.position, stop))
+            await self._in_thread(partial(read_through, file.descriptor, file.position, stop))
         except Exception as error:
             file.failure = error
         file.is_being_read = False
@@ -361,43 +350,3 @@ def make_prompt(port: object, in_thread: InThread) -> bool:
         return False
     port.transport = partial(PromptServer, in_thread, new_crowd(port.reactor))  # type: ignore[assignment]
     return True
-
-
-def read_at_hand(descriptor: int, count: int) -> memoryview | None:
-    """The first bytes of a file, where they can be had without waiting for the disk; else, and of a shorter file, None.
-
-    At most ``READ_BYTES``; they are there until the next call.
-    """
-    buffer = _READ[:count]
-    try:
-        taken = os.preadv(descriptor, [buffer], 0, _WITHOUT_WAITING)
-    except BlockingIOError:
-        return None
-    except OSError:
-        try:
-            taken = os.preadv(descriptor, [buffer], 0)
-        except OSError:
-            return None
-    return buffer if taken == count else None
-
-
-def _is_in_memory(descriptor: int, first: int, last: int) -> bool:
-    """Whether the system has a piece in memory, by a byte here and there; also where it cannot say."""
-    try:
-        for position in range(first, last, _PROBE_BYTES):
-            os.preadv(descriptor, _PROBED, position, _WITHOUT_WAITING)
-        os.preadv(descriptor, _PROBED, last, _WITHOUT_WAITING)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def _read_through(descriptor: int, start: int, stop: int) -> None:
-    """Read this part of a file, so that the system has it in memory."""
-    while start < stop:
-        count = len(os.pread(descriptor, min(stop - start, _COPY_BYTES), start))
-        if not count:
-            return  # it is shorter than it was; whoever sends it will see that
-        start += count

@@ -228,7 +228,7 @@ async def test_a_file_stands_between_what_was_written_before_and_after(
         await in_thread(function)
 
     if is_cold:
-        monkeypatch.setattr(transport, "_is_in_memory", lambda *_: False)
+        monkeypatch.setattr(transport, "is_in_memory", lambda *_: False)
     (tmp_path / "file").write_bytes(BIG)
     descriptor = os.open(tmp_path / "file", os.O_RDONLY)
     done, expected = Outcome(), bytearray()

@@ -17,7 +17,8 @@ from twisted.internet.threads import deferToThread
 from zope.interface import implementer
 
 from pipcache.web import transport
-from pipcache.web.transport import PromptServer, make_prompt, read_at_hand
+from pipcache.web.page_cache import read_at_hand
+from pipcache.web.transport import PromptServer, make_prompt
 from tests.flows.harness import bounded, eventually
 from tests.web.connections import BIG, Outcome, connected, in_thread
 
@@ -189,7 +190,7 @@ async def test_a_file_stands_between_what_was_written_before_and_after(
     if way == "copied":
         monkeypatch.setattr(os, "sendfile", _refused)
     if way == "cold":
-        monkeypatch.setattr(transport, "_is_in_memory", lambda *_: False)
+        monkeypatch.setattr(transport, "is_in_memory", lambda *_: False)
 
     async with connected() as (server, client):
         done = Outcome()
@@ -286,7 +287,7 @@ async def test_a_descriptor_is_not_given_back_while_a_thread_reads_it(
     opened: Callable[[bytes], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The client leaves while its file is read ahead: the owner hears of it when the thread is through."""
-    monkeypatch.setattr(transport, "_is_in_memory", lambda *_: False)
+    monkeypatch.setattr(transport, "is_in_memory", lambda *_: False)
     go_on = Event()
 
     async def slowly(function: Callable[[], None]) -> None:
@@ -330,7 +331,7 @@ async def test_who_has_just_seen_a_file_in_memory_is_believed(
 ) -> None:
     """The system is not asked again for what is sent at once, and is asked for what lies behind."""
     asked: list[int] = []
-    monkeypatch.setattr(transport, "_is_in_memory", lambda _, first, last: not asked.append(first))
+    monkeypatch.setattr(transport, "is_in_memory", lambda _, first, last: not asked.append(first))
     async with connected() as (server, client):
         done = Outcome()
         server.send_file(b"head", opened(BIG), 0, 100, done, 100)
@@ -347,7 +348,7 @@ async def test_what_the_disk_does_not_give_breaks_the_connection(
     opened: Callable[[bytes], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A thread that cannot read a file ends it visibly."""
-    monkeypatch.setattr(transport, "_is_in_memory", lambda *_: False)
+    monkeypatch.setattr(transport, "is_in_memory", lambda *_: False)
 
     async def failing(function: Callable[[], None]) -> None:
         raise OSError(errno.EIO, "broken")
@@ -374,7 +375,7 @@ async def test_a_file_that_is_not_in_memory_is_read_in_a_thread(
     for is_cold, expected in ((False, 0), (True, -(-len(BIG) // AHEAD_BYTES))):
         threads.clear()
         if is_cold:
-            monkeypatch.setattr(transport, "_is_in_memory", lambda *_: False)
+            monkeypatch.setattr(transport, "is_in_memory", lambda *_: False)
         async with connected(counted) as (server, client):
             server.send_file(b"", opened(BIG), 0, len(BIG), Outcome())
             await eventually(lambda: len(client.received) == len(BIG))
