@@ -24,6 +24,7 @@ from pipcache.engine.repeats import Repeat
 from pipcache.rules.errors import StorageError
 from pipcache.rules.response import about_the_body, about_what_lasts
 from pipcache.web.hot_requests import Accepts
+from pipcache.web.mapping import OpenFile
 from pipcache.web.page_cache import READ_BYTES, read_at_hand
 from pipcache.web.rendering import written_fields, written_head, written_start
 
@@ -88,15 +89,15 @@ class Room:
         self.taken -= self._holders.pop(response, 0)
 
 
-class HeldFile:
-    """An open file that several answers may be reading; closed when it was let go and the last is through.
+class HeldFile(OpenFile):
+    """One that several answers may be reading; closed when it was let go and the last is through.
 
     ``sent_at`` is when it last was sent in one go, which it only is from memory.
     """
 
     def __init__(self, body: StoredBody) -> None:
         assert body.descriptor is not None
-        self.descriptor = body.descriptor
+        super().__init__(body.descriptor)
         self.sent_at = 0.0
         self._body = body
         self._users = 1
@@ -110,6 +111,7 @@ class HeldFile:
         """One less."""
         self._users -= 1
         if not self._users:
+            self.unmap()
             self._body.close()
 
 

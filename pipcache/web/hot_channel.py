@@ -119,7 +119,7 @@ class HotChannel(Channel):
         self.writes += 1
         now = self.answers.responses.now()
         held_until = response.length if 0 <= now - file.sent_at < LOOK_SECONDS else 0
-        transport.send_file(response.head, file.descriptor, 0, response.length, sending.done, held_until)
+        transport.send_file(response.head, file, 0, response.length, sending.done, held_until)
         if not sending.is_done:
             self._wait_for(sending)
         elif sending.is_sent and not held_until:

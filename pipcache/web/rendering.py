@@ -24,6 +24,7 @@ from pipcache.rules.errors import NotServed, PipcacheError
 from pipcache.rules.fields import Fields
 from pipcache.rules.response import Shape
 from pipcache.web.channel import Channel
+from pipcache.web.mapping import OpenFile
 from pipcache.web.refusals import NO_SNIFFING, SERVER
 from pipcache.web.transport import PromptServer
 
@@ -119,8 +120,10 @@ def _send_file(
 ) -> None:
     """Have the system send a file that is whole; it is given back when that is done, or the client has left."""
     stop = source.available if shape.stop is None else shape.stop
+    file = OpenFile(descriptor)
 
     def done(error: Exception | None) -> None:
+        file.unmap()
         source.unwanted()
         if error is None:
             request.sentLength += stop - shape.start
@@ -128,7 +131,7 @@ def _send_file(
 
     if head:
         cast(Channel, request.channel).writes += 1
-    transport.send_file(head, descriptor, shape.start, stop - shape.start, done)
+    transport.send_file(head, file, shape.start, stop - shape.start, done)
 
 
 def _transport_of(request: Request) -> object:

@@ -7,7 +7,8 @@ of the endpoint: ``SecureReactor`` stands in for the reactor where an endpoint l
 
 A record holds 16 KiB at most. Where the system takes no more, OpenSSL keeps the record that it has encrypted, and wants the
 same bytes again; Twisted's buffer, or the file, still has them. So a client that takes nothing costs one record, and nothing
-is encrypted that has no room. Files are copied piece by piece, in place of sendfile.
+is encrypted that has no room. Files are read piece by piece: OpenSSL looks at their bytes, which kills a program where a
+file that is mapped has become shorter.
 
 Either side of TLS may have to wait for the other: who reads for room, who writes for what the client sends. OpenSSL then
 does at the next call what was to be done first, the handshake too, which nobody asks for by name.
@@ -158,7 +159,7 @@ class SecureServer(PromptServer):
         taken = 0
         while taken < count:
             piece = _PIECE[: min(count - taken, PIECE_BYTES)]
-            read = os.preadv(file.descriptor, [piece], file.position + taken)
+            read = os.preadv(file.source.descriptor, [piece], file.position + taken)
             sent = self._send(piece[:read])
             if self._is_broken:
                 raise OSError(errno.EPIPE, "the client is gone")

@@ -1,14 +1,14 @@
-"""Connections that send at once, and that send files without their bytes passing through this process.
+"""Connections that send at once, and that send files without this process looking at their bytes.
 
 Twisted's transport keeps what is written until the reactor has asked the system whether there is room, which costs a turn
 of the reactor and two system calls for each response. There nearly always is room, so here ``write`` tries at once and
 leaves to Twisted only what the system did not take.
 
-A file goes out by sendfile(2), behind all that was written before, ``CALL_BYTES`` a turn, so that one fast client holds
-up nobody. A client that takes nothing costs a descriptor and no memory. sendfile blocks where the file's pages are not in
-memory, and this is the thread that serves everybody; so the system is asked first, and pages that are not there are read
-in a thread (``page_cache``). A file that is shorter than was promised breaks the connection, so that nobody takes it for
-the whole.
+A file goes out by sendfile(2), a large one from a mapping of it (``mapping``), behind all that was written before,
+``CALL_BYTES`` a turn, so that one fast client holds up nobody. A client that takes nothing costs a descriptor and no memory.
+Both block where the file's pages are not in memory, and this is the thread that serves everybody; so the system is asked
+first, and pages that are not there are read in a thread (``page_cache``). A file that is shorter than was promised breaks
+the connection, so that nobody takes it for the whole.
 
 Twisted's documentation lets ``Port.transport`` be replaced. Beyond that this relies on one thing: that a transport calls
 its own ``startWriting`` when it holds bytes back, and ``stopWriting`` when all are sent. A transport that is no
@@ -33,6 +33,7 @@ from twisted.python.failure import Failure
 
 from pipcache.engine.interfaces import InThread
 from pipcache.web.crowd import Crowd, new_crowd
+from pipcache.web.mapping import OpenFile
 from pipcache.web.page_cache import COPY_BYTES, is_in_memory, read_through
 
 CALL_BYTES = 1 << 21
@@ -55,7 +56,7 @@ class SentFile:
     ``held_until``: as far as a thread has read it. ``is_watched_for``: the reactor watches for room for it.
     """
 
-    descriptor: int
+    source: OpenFile
     position: int
     stop: int
     done: Done
@@ -187,19 +188,19 @@ class PromptServer(tcp.Server):
 
     # -- files -------------------------------------------------------------------------------------------------------
 
-    def send_file(self, head: bytes, descriptor: int, start: int, count: int, done: Done, held_until: int = 0) -> None:
+    def send_file(self, head: bytes, source: OpenFile, start: int, count: int, done: Done, held_until: int = 0) -> None:
         """Send ``head``, then ``count`` bytes of a file from ``start`` on; one file at a time.
 
         Args:
             head: goes out in one packet with the file's first bytes.
-            descriptor: an open regular file; the caller's, to be closed when ``done`` is called and not before.
+            source: the caller's, to be closed when ``done`` is called and not before.
             start: offset in the file.
             count: in bytes; a file that has fewer breaks the connection.
             done: called when the file is on its way, perhaps before this returns.
             held_until: as far as the caller has just seen the file to be in memory.
         """
         assert self._file is None, "one file at a time"
-        file = SentFile(descriptor, start, start + count, done, held_until)
+        file = SentFile(source, start, start + count, done, held_until)
         may_send = self._may_send()
         is_at_hand = bool(count) and self._is_at_hand(file)
         if may_send and is_at_hand:
@@ -255,14 +256,18 @@ class PromptServer(tcp.Server):
 
     def _sent(self, file: SentFile, count: int) -> int:
         """How many of the next bytes the system took."""
+        mapped = file.source.mapped(file.position, file.position + count)
+        if mapped is not None:
+            with mapped:
+                return self.socket.send(mapped)
         if not file.is_copied:
             try:
-                return os.sendfile(self.socket.fileno(), file.descriptor, file.position, count)
+                return os.sendfile(self.socket.fileno(), file.source.descriptor, file.position, count)
             except OSError as error:
                 if error.errno not in _NO_SENDFILE:
                     raise
                 file.is_copied = True
-        data = os.pread(file.descriptor, min(count, COPY_BYTES), file.position)
+        data = os.pread(file.source.descriptor, min(count, COPY_BYTES), file.position)
         return self.socket.send(data) if data else 0
 
     def _fail(self, file: SentFile, error: Exception) -> None:
@@ -293,7 +298,7 @@ class PromptServer(tcp.Server):
     def _is_at_hand(self, file: SentFile) -> bool:
         """Whether the next piece can be sent without waiting for the disk."""
         stop = min(file.stop, file.position + CALL_BYTES)
-        return stop <= file.held_until or is_in_memory(file.descriptor, file.position, stop - 1)
+        return stop <= file.held_until or is_in_memory(file.source.descriptor, file.position, stop - 1)
 
     def _read_ahead(self, file: SentFile) -> None:
         """Have the next part of the file read in a thread; the reactor does not watch this client meanwhile."""
@@ -304,7 +309,7 @@ class PromptServer(tcp.Server):
     async def _read(self, file: SentFile) -> None:
         stop = min(file.stop, file.position + AHEAD_BYTES)
         try:
-            await self._in_thread(partial(read_through, file.descriptor, file.position, stop))
+            await self._in_thread(partial(read_through, file.source.descriptor, file.position, stop))
         except Exception as error:
             file.failure = error
         file.is_being_read = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -102,6 +103,23 @@ async def test_what_is_evicted_is_forgotten(ready: Proxy) -> None:
     assert LARGE.encode() in hot.by_target
     ready.program.holdings.catalog.discard(CacheKey.of(parse_target(LARGE.encode())).digest)
     assert LARGE.encode() not in hot.by_target
+
+
+def _mappings(proxy: Proxy) -> int:
+    """How many pieces of files in the cache directory this process has mapped."""
+    return Path("/proc/self/maps").read_text().count(f"{proxy.cache_dir}/")
+
+
+@bounded
+async def test_what_is_evicted_is_mapped_no_more(ready: Proxy) -> None:
+    """A large file is sent from memory the next time, while it is ready; else until it is sent."""
+    assert (await ready.get(HUGE)).body == HUGE_BODY
+    assert _mappings(ready)
+    ready.program.holdings.catalog.discard(CacheKey.of(parse_target(HUGE.encode())).digest)
+    assert not _mappings(ready)
+    answer = await ready.get(HUGE, "Range: bytes=1-")  # which goes the long way
+    assert answer.body == HUGE_BODY[1:]
+    await eventually(lambda: not _mappings(ready))
 
 
 @bounded

@@ -15,10 +15,14 @@ from twisted.internet.ssl import Certificate, PrivateCertificate, optionsForClie
 from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 
+from pipcache.web.mapping import OpenFile
 from pipcache.web.tls import SecureReactor, SecureServer
 from pipcache.web.transport import PromptServer, make_prompt
 from tests.fakes.tls import self_signed
 from tests.flows.harness import eventually
+
+Opened = Callable[[bytes], OpenFile]
+"""Opens a file with this content."""
 
 BIG = os.urandom(1 << 16) * 128
 

@@ -19,6 +19,7 @@ from twisted.internet.threads import deferToThread
 
 from pipcache.edges.records import RECORD_BYTES
 from pipcache.web import tls, transport
+from pipcache.web.mapping import OpenFile
 from pipcache.web.tls import PIECE_BYTES, SecureServer
 from pipcache.web.transport import AHEAD_BYTES
 from tests.fakes.tls import self_signed
@@ -246,7 +247,7 @@ async def test_a_file_stands_between_what_was_written_before_and_after(
                 (0, 2 * AHEAD_BYTES),
             ):
                 server.write(b"before")
-                server.send_file(b"head", descriptor, start, size, done)
+                server.send_file(b"head", OpenFile(descriptor), start, size, done)
                 server.write(b"behind")
                 expected += b"before" + b"head" + BIG[start : start + size] + b"behind"
                 await eventually(lambda: server._file is None)
@@ -285,7 +286,7 @@ async def test_a_client_that_takes_nothing_costs_one_record(tmp_path: Path) -> N
                     return accepted[-1]
 
             server._tls = Counting(server._tls)
-            server.send_file(b"head", descriptor, 0, 4 * len(BIG), Outcome())
+            server.send_file(b"head", OpenFile(descriptor), 0, 4 * len(BIG), Outcome())
             moves = -1
 
             def is_stalled() -> bool:

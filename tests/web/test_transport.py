@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from threading import Event
 
 import pytest
@@ -16,11 +16,11 @@ from twisted.internet.protocol import Factory
 from twisted.internet.threads import deferToThread
 from zope.interface import implementer
 
-from pipcache.web import transport
+from pipcache.web import mapping, transport
 from pipcache.web.page_cache import read_at_hand
 from pipcache.web.transport import PromptServer, make_prompt
 from tests.flows.harness import bounded, eventually
-from tests.web.connections import BIG, Outcome, connected, in_thread
+from tests.web.connections import BIG, Opened, Outcome, connected, in_thread
 
 CALL_BYTES = 1 << 19
 AHEAD_BYTES = 1 << 21
@@ -32,22 +32,6 @@ def _short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a file of a few megabytes takes several."""
     monkeypatch.setattr(transport, "CALL_BYTES", CALL_BYTES)
     monkeypatch.setattr(transport, "AHEAD_BYTES", AHEAD_BYTES)
-
-
-@pytest.fixture
-def opened(tmp_path: Path) -> Iterator[Callable[[bytes], int]]:
-    """Opens a file with the given content; closed at the end."""
-    descriptors = []
-
-    def make(content: bytes) -> int:
-        path = tmp_path / f"{len(descriptors)}"
-        path.write_bytes(content)
-        descriptors.append(os.open(path, os.O_RDONLY))
-        return descriptors[-1]
-
-    yield make
-    for descriptor in descriptors:
-        os.close(descriptor)
 
 
 # -- bytes -----------------------------------------------------------------------------------------------------------
@@ -96,7 +80,7 @@ async def test_two_are_sent_as_one(head: bytes, before: bytes, is_secure: bool) 
 
 
 @bounded
-async def test_two_come_behind_a_file(opened: Callable[[bytes], int]) -> None:
+async def test_two_come_behind_a_file(opened: Opened) -> None:
     """Which is on its way to a client that does not read yet."""
     async with connected() as (server, client):
         client.transport.pauseProducing()  # type: ignore[union-attr]
@@ -180,15 +164,18 @@ async def test_a_close_waits_for_what_was_written(is_secure: bool) -> None:
 @pytest.mark.parametrize("size", [0, 1, CALL_BYTES, 3 * CALL_BYTES + 1])
 @pytest.mark.parametrize("start", [0, 1])
 @pytest.mark.parametrize("before", [b"", BIG], ids=["idle", "busy"])
-@pytest.mark.parametrize("way", ["sendfile", "copied", "cold"])
+@pytest.mark.parametrize("way", ["sendfile", "copied", "mapped", "cold"])
 @bounded
 async def test_a_file_stands_between_what_was_written_before_and_after(
-    way: str, before: bytes, start: int, size: int, opened: Callable[[bytes], int], monkeypatch: pytest.MonkeyPatch
+    way: str, before: bytes, start: int, size: int, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever there is room for, where there is no sendfile, and where the file must be read from the disk first."""
     content = BIG[: start + size]
     if way == "copied":
         monkeypatch.setattr(os, "sendfile", _refused)
+    if way == "mapped":
+        monkeypatch.setattr(mapping, "LEAST_BYTES", 1)
+        monkeypatch.setattr(mapping, "WINDOW_BYTES", mmap.ALLOCATIONGRANULARITY)
     if way == "cold":
         monkeypatch.setattr(transport, "is_in_memory", lambda *_: False)
 
@@ -210,7 +197,7 @@ def _refused(*_: object) -> int:
 
 @KINDS
 @bounded
-async def test_a_close_waits_for_the_file(opened: Callable[[bytes], int], is_secure: bool) -> None:
+async def test_a_close_waits_for_the_file(opened: Opened, is_secure: bool) -> None:
     """Also where it is asked for while the file is on its way."""
     async with connected(is_secure=is_secure) as (server, client):
         client.transport.pauseProducing()  # type: ignore[union-attr]
@@ -224,9 +211,7 @@ async def test_a_close_waits_for_the_file(opened: Callable[[bytes], int], is_sec
 
 
 @bounded
-async def test_no_turn_takes_more_than_its_share(
-    opened: Callable[[bytes], int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_no_turn_takes_more_than_its_share(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fast client gets a piece a turn, so that others get theirs."""
     counts: list[int] = []
     sendfile = os.sendfile
@@ -246,7 +231,7 @@ async def test_no_turn_takes_more_than_its_share(
 
 @KINDS
 @bounded
-async def test_a_file_that_is_too_short_breaks_the_connection(opened: Callable[[bytes], int], is_secure: bool) -> None:
+async def test_a_file_that_is_too_short_breaks_the_connection(opened: Opened, is_secure: bool) -> None:
     """The client cannot take what it got for the whole, and the file's owner is told."""
     async with connected(is_secure=is_secure) as (server, client):
         done = Outcome()
@@ -258,7 +243,7 @@ async def test_a_file_that_is_too_short_breaks_the_connection(opened: Callable[[
 
 @KINDS
 @bounded
-async def test_a_client_that_leaves_ends_its_file(opened: Callable[[bytes], int], is_secure: bool) -> None:
+async def test_a_client_that_leaves_ends_its_file(opened: Opened, is_secure: bool) -> None:
     """The owner is told once, and may close it."""
     async with connected(is_secure=is_secure) as (server, client):
         done = Outcome()
@@ -271,7 +256,7 @@ async def test_a_client_that_leaves_ends_its_file(opened: Callable[[bytes], int]
 
 
 @bounded
-async def test_a_file_after_the_end_is_refused(opened: Callable[[bytes], int]) -> None:
+async def test_a_file_after_the_end_is_refused(opened: Opened) -> None:
     """A client that is gone gets none, and the owner is told at once."""
     async with connected() as (server, client):
         server.abortConnection()
@@ -284,7 +269,7 @@ async def test_a_file_after_the_end_is_refused(opened: Callable[[bytes], int]) -
 
 @bounded
 async def test_a_descriptor_is_not_given_back_while_a_thread_reads_it(
-    opened: Callable[[bytes], int], monkeypatch: pytest.MonkeyPatch
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The client leaves while its file is read ahead: the owner hears of it when the thread is through."""
     monkeypatch.setattr(transport, "is_in_memory", lambda *_: False)
@@ -309,7 +294,7 @@ async def test_a_descriptor_is_not_given_back_while_a_thread_reads_it(
 
 @pytest.mark.parametrize("where", ["memory", "disk", "nobody knows"])
 def test_a_small_file_is_read_where_that_takes_no_time(
-    where: str, opened: Callable[[bytes], int], monkeypatch: pytest.MonkeyPatch
+    where: str, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that is not in memory is left to a thread; one that is shorter than was promised is not read."""
     preadv = os.preadv
@@ -320,15 +305,13 @@ def test_a_small_file_is_read_where_that_takes_no_time(
         return preadv(descriptor, buffers, offset)
 
     monkeypatch.setattr(os, "preadv", answer)
-    descriptor = opened(b"content")
+    descriptor = opened(b"content").descriptor
     assert read_at_hand(descriptor, 7) == (None if where == "disk" else b"content")
     assert read_at_hand(descriptor, 8) is None
 
 
 @bounded
-async def test_who_has_just_seen_a_file_in_memory_is_believed(
-    opened: Callable[[bytes], int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_who_has_just_seen_a_file_in_memory_is_believed(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     """The system is not asked again for what is sent at once, and is asked for what lies behind."""
     asked: list[int] = []
     monkeypatch.setattr(transport, "is_in_memory", lambda _, first, last: not asked.append(first))
@@ -345,7 +328,7 @@ async def test_who_has_just_seen_a_file_in_memory_is_believed(
 
 @bounded
 async def test_what_the_disk_does_not_give_breaks_the_connection(
-    opened: Callable[[bytes], int], monkeypatch: pytest.MonkeyPatch
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A thread that cannot read a file ends it visibly."""
     monkeypatch.setattr(transport, "is_in_memory", lambda *_: False)
@@ -363,7 +346,7 @@ async def test_what_the_disk_does_not_give_breaks_the_connection(
 
 @bounded
 async def test_a_file_that_is_not_in_memory_is_read_in_a_thread(
-    opened: Callable[[bytes], int], monkeypatch: pytest.MonkeyPatch
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some of it at a time; what is there already is sent without a thread."""
     threads: list[int] = []

@@ -1,0 +1,127 @@
+"""Pieces of files mapped into memory, and sent from there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipcache.web import mapping
+from pipcache.web.mapping import LEAST_BYTES, MAX_WINDOWS, WINDOW_BYTES, OpenFile
+from tests.flows.harness import bounded, eventually
+from tests.web.connections import BIG, Opened, Outcome, connected
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+CONTENT = b"".join(number.to_bytes(4, "big") for number in range(WINDOW_BYTES))  # 4 windows, no two places alike
+
+in_memory = OpenFile(os.memfd_create("content"))
+os.write(in_memory.descriptor, CONTENT)
+
+
+def windows_of(*files: OpenFile) -> list[int]:
+    """Which of these files' windows are mapped, the one that was sent longest ago first."""
+    return [number for file, number in mapping._windows if file in files]
+
+
+@given(st.integers(0, len(CONTENT)), st.integers(0, len(CONTENT)), st.integers(0, len(CONTENT)))
+def test_it_is_what_the_file_holds(start: int, stop: int, before: int) -> None:
+    """From any place to any other, as far as the window goes; some of it always, where enough is asked for."""
+    in_memory.mapped(before, len(CONTENT))
+    piece = in_memory.mapped(start, stop)
+    if piece is None:
+        assert stop - start < LEAST_BYTES
+        return
+    with piece:
+        end = max(start, min(stop, (start // WINDOW_BYTES + 1) * WINDOW_BYTES))
+        assert bytes(piece) == CONTENT[start:end]
+
+
+def test_little_is_not_mapped_for(opened: Opened) -> None:
+    """But sent from what is mapped."""
+    file = opened(CONTENT)
+    assert file.mapped(0, LEAST_BYTES - 1) is None
+    assert file.mapped(0, LEAST_BYTES) == CONTENT[:LEAST_BYTES]
+    assert file.mapped(7, 8) == CONTENT[7:8]
+    assert windows_of(file) == [0]
+
+
+def test_as_many_are_mapped_as_may_be(opened: Opened) -> None:
+    """The one that was sent longest ago makes room; what is let go is mapped no more."""
+    first, second = opened(CONTENT), opened(b"")
+    os.truncate(second.descriptor, (MAX_WINDOWS - 1) * WINDOW_BYTES)
+    for start in (0, WINDOW_BYTES, 0):
+        assert first.mapped(start, len(CONTENT)) is not None
+    for number in range(MAX_WINDOWS - 1):
+        assert second.mapped(number * WINDOW_BYTES, (number + 1) * WINDOW_BYTES) is not None
+    assert windows_of(first) == [0]
+    assert windows_of(first, second) == [0, *range(MAX_WINDOWS - 1)]
+    assert mapped_bytes() == MAX_WINDOWS * WINDOW_BYTES
+    first.unmap()
+    assert windows_of(first) == []
+    assert mapped_bytes() == (MAX_WINDOWS - 1) * WINDOW_BYTES
+
+
+def mapped_bytes() -> int:
+    """As the system sees it."""
+    lines = [line for line in Path("/proc/self/maps").read_text().splitlines() if "/test_as_many_are_mapped" in line]
+    ends = [[int(end, 16) for end in line.split()[0].split("-")] for line in lines]
+    return sum(stop - start for start, stop in ends)
+
+
+@pytest.mark.parametrize(
+    "refusal", [OSError(19, "No such device"), ValueError("mmap length is greater than file size")]
+)
+@bounded
+async def test_what_cannot_be_mapped_is_sent_as_ever(
+    refusal: Exception, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And its file system is not asked again."""
+    asked: list[object] = []
+
+    def refuse(*said: object, **more: object) -> Any:
+        asked.append(said)
+        raise refusal
+
+    monkeypatch.setattr(mapping, "mmap", refuse)
+    async with connected() as (server, client):
+        done = Outcome()
+        server.send_file(b"head", opened(BIG), 0, len(BIG), done)
+        await eventually(lambda: bool(done.said))
+        await eventually(lambda: len(client.received) == 4 + len(BIG))
+        assert client.received == b"head" + BIG
+        assert len(asked) == 1
+
+
+@pytest.mark.parametrize("size", [0, PAGE, LEAST_BYTES + 1, len(BIG) - PAGE, len(BIG) - 1])
+@pytest.mark.parametrize("is_mapped", [False, True])
+@bounded
+async def test_a_file_that_became_shorter_breaks_the_connection(size: int, is_mapped: bool, opened: Opened) -> None:
+    """By a byte or by pages, mapped already or not: nobody is sent what is not there, and nobody dies of it."""
+    file = opened(BIG)
+    if is_mapped:
+        for start in range(0, len(BIG), WINDOW_BYTES):
+            assert file.mapped(start, start + WINDOW_BYTES) is not None
+    os.truncate(file.descriptor, size)
+    async with connected() as (server, client):
+        done = Outcome()
+        server.send_file(b"", file, 0, len(BIG), done)
+        await eventually(lambda: bool(done.said) and client.lost is not None)
+        assert isinstance(done.said[0], OSError)
+        assert client.received == BIG[: len(client.received)]
+        assert len(client.received) <= size
+
+
+@bounded
+async def test_one_that_becomes_shorter_under_way_breaks_it_too(opened: Opened) -> None:
+    """Where the size was asked for just before, the system says so, and kills nobody."""
+    file = opened(BIG)
+    piece = file.mapped(0, WINDOW_BYTES)
+    assert piece is not None
+    os.truncate(file.descriptor, 0)
+    async with connected() as (server, _):
+        with piece, pytest.raises(OSError, match="Bad address"):
+            server.socket.send(piece)
