@@ -16,12 +16,13 @@ from pipcache.engine import pages
 from pipcache.rules.key import CacheKey
 from pipcache.rules.routes import parse_target
 from pipcache.web.hot import LOOK_SECONDS, USE_SECONDS
+from pipcache.web.mapping import WINDOW_BYTES
 from tests.fakes.upstream import FakeUpstream
 from tests.flows.harness import PAGE_TYPE, Flow, Proxy, bounded, eventually, hashed, page
 from tests.flows.hot_harness import FIXTURES, LARGE, PAGE, SMALL, Talk, Ways, make_ready, offer, request
 
 HUGE = "/packages/aa/bb/cc/demo-3.0.tar.gz"
-HUGE_BODY = bytes(range(256)) * (1 << 16)
+HUGE_BODY = b"".join(number.to_bytes(4, "big") for number in range(1 << 22))
 
 
 @pytest_twisted.async_fixture
@@ -120,6 +121,21 @@ async def test_what_is_evicted_is_mapped_no_more(ready: Proxy) -> None:
     answer = await ready.get(HUGE, "Range: bytes=1-")  # which goes the long way
     assert answer.body == HUGE_BODY[1:]
     await eventually(lambda: not _mappings(ready))
+
+
+@pytest.mark.parametrize(
+    ("first", "last"), [(0, 1), (1, WINDOW_BYTES), (WINDOW_BYTES - 1, 3 * WINDOW_BYTES), (5, len(HUGE_BODY) - 1)]
+)
+@bounded
+async def test_a_part_of_a_large_file_is_that_part(ready: Proxy, first: int, last: int) -> None:
+    """Wherever it begins and ends, beside the whole, and while others are being sent it."""
+    whole, part, other = [
+        await ready.ask(HUGE, "Connection: close", *fields)
+        for fields in ((), (f"Range: bytes={first}-{last}",), ("Range: bytes=7-",))
+    ]
+    assert (await part.ended()).body == HUGE_BODY[first : last + 1]
+    assert (await whole.ended()).body == HUGE_BODY
+    assert (await other.ended()).body == HUGE_BODY[7:]
 
 
 @bounded
