@@ -4,8 +4,9 @@ Twisted's transport keeps what is written until the reactor has asked the system
 of the reactor and two system calls for each response. There nearly always is room, so here ``write`` tries at once and
 leaves to Twisted only what the system did not take.
 
-A file goes out by sendfile(2), a large one from a mapping of it (``mapping``), behind all that was written before,
-``CALL_BYTES`` a turn, so that one fast client holds up nobody. A client that takes nothing costs a descriptor and no memory.
+A file goes out by sendfile(2), or from a mapping of it while the client has room for all of each piece (``mapping``), behind
+all that was written before, ``CALL_BYTES`` a turn, so that one fast client holds up nobody. A client that takes nothing costs
+a descriptor and no memory.
 Both block where the file's pages are not in memory, and this is the thread that serves everybody; so the system is asked
 first, and pages that are not there are read in a thread (``page_cache``). A file that is shorter than was promised breaks
 the connection, so that nobody takes it for the whole.
@@ -53,7 +54,8 @@ Done = Callable[[Exception | None], None]
 class SentFile:
     """What is to be sent of a file.
 
-    ``held_until``: as far as a thread has read it. ``is_watched_for``: the reactor watches for room for it.
+    ``held_until``: as far as a thread has read it. ``is_watched_for``: the reactor watches for room for it. ``keeps_up``:
+    the client had room for all of the piece before.
     """
 
     source: OpenFile
@@ -61,6 +63,7 @@ class SentFile:
     stop: int
     done: Done
     held_until: int = 0
+    keeps_up: bool = False
     is_copied: bool = False
     is_being_read: bool = False
     is_watched_for: bool = False
@@ -256,13 +259,18 @@ class PromptServer(tcp.Server):
 
     def _sent(self, file: SentFile, count: int) -> int:
         """How many of the next bytes the system took."""
-        mapped = file.source.mapped(file.position, file.position + count)
+        mapped = file.source.mapped(file.position, file.position + count) if file.keeps_up else None
+        file.keeps_up = False
         if mapped is not None:
             with mapped:
-                return self.socket.send(mapped)
+                sent = self.socket.send(mapped)
+                file.keeps_up = sent == len(mapped)
+                return sent
         if not file.is_copied:
             try:
-                return os.sendfile(self.socket.fileno(), file.source.descriptor, file.position, count)
+                sent = os.sendfile(self.socket.fileno(), file.source.descriptor, file.position, count)
+                file.keeps_up = sent == count
+                return sent
             except OSError as error:
                 if error.errno not in _NO_SENDFILE:
                     raise

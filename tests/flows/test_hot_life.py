@@ -15,6 +15,7 @@ from twisted.internet.task import deferLater
 from pipcache.engine import pages
 from pipcache.rules.key import CacheKey
 from pipcache.rules.routes import parse_target
+from pipcache.web import mapping, transport
 from pipcache.web.hot import LOOK_SECONDS, USE_SECONDS
 from pipcache.web.mapping import WINDOW_BYTES
 from tests.fakes.upstream import FakeUpstream
@@ -112,8 +113,12 @@ def _mappings(proxy: Proxy) -> int:
 
 
 @bounded
-async def test_what_is_evicted_is_mapped_no_more(ready: Proxy) -> None:
-    """A large file is sent from memory the next time, while it is ready; else until it is sent."""
+async def test_what_is_evicted_is_mapped_no_more(ready: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces of a large file stay mapped while it is ready; else until it is sent."""
+    monkeypatch.setattr(
+        transport, "CALL_BYTES", 1 << 14
+    )  # a piece for which there is room at once, whatever the system
+    monkeypatch.setattr(mapping, "LEAST_BYTES", 1)
     assert (await ready.get(HUGE)).body == HUGE_BODY
     assert _mappings(ready)
     ready.program.holdings.catalog.discard(CacheKey.of(parse_target(HUGE.encode())).digest)
@@ -123,12 +128,17 @@ async def test_what_is_evicted_is_mapped_no_more(ready: Proxy) -> None:
     await eventually(lambda: not _mappings(ready))
 
 
+@pytest.mark.parametrize("piece_bytes", [1 << 14, transport.CALL_BYTES])
 @pytest.mark.parametrize(
     ("first", "last"), [(0, 1), (1, WINDOW_BYTES), (WINDOW_BYTES - 1, 3 * WINDOW_BYTES), (5, len(HUGE_BODY) - 1)]
 )
 @bounded
-async def test_a_part_of_a_large_file_is_that_part(ready: Proxy, first: int, last: int) -> None:
+async def test_a_part_of_a_large_file_is_that_part(
+    ready: Proxy, first: int, last: int, piece_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Wherever it begins and ends, beside the whole, and while others are being sent it."""
+    monkeypatch.setattr(transport, "CALL_BYTES", piece_bytes)
+    monkeypatch.setattr(mapping, "LEAST_BYTES", 1)
     whole, part, other = [
         await ready.ask(HUGE, "Connection: close", *fields)
         for fields in ((), (f"Range: bytes={first}-{last}",), ("Range: bytes=7-",))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipcache.web import mapping
-from pipcache.web.mapping import LEAST_BYTES, MAX_WINDOWS, WINDOW_BYTES, OpenFile
+from pipcache.web import mapping, transport
+from pipcache.web.mapping import LEAST_BYTES, MAX_WINDOWS, REST_SECONDS, WINDOW_BYTES, OpenFile
 from tests.flows.harness import bounded, eventually
 from tests.web.connections import BIG, Opened, Outcome, connected
 
@@ -27,17 +29,29 @@ def windows_of(*files: OpenFile) -> list[int]:
     return [number for file, number in mapping._windows if file in files]
 
 
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], None]]:
+    """Sets the time; nothing is mapped at first."""
+    assert not mapping._windows
+    yield lambda seconds: monkeypatch.setattr(mapping, "monotonic", lambda: seconds)
+    for file in {file for file, _ in mapping._windows}:
+        file.unmap()
+
+
 @given(st.integers(0, len(CONTENT)), st.integers(0, len(CONTENT)), st.integers(0, len(CONTENT)))
 def test_it_is_what_the_file_holds(start: int, stop: int, before: int) -> None:
     """From any place to any other, as far as the window goes; some of it always, where enough is asked for."""
-    in_memory.mapped(before, len(CONTENT))
-    piece = in_memory.mapped(start, stop)
-    if piece is None:
-        assert stop - start < LEAST_BYTES
-        return
-    with piece:
-        end = max(start, min(stop, (start // WINDOW_BYTES + 1) * WINDOW_BYTES))
-        assert bytes(piece) == CONTENT[start:end]
+    try:
+        in_memory.mapped(before, len(CONTENT))
+        piece = in_memory.mapped(start, stop)
+        if piece is None:
+            assert stop - start < LEAST_BYTES
+            return
+        with piece:
+            end = max(start, min(stop, (start // WINDOW_BYTES + 1) * WINDOW_BYTES))
+            assert bytes(piece) == CONTENT[start:end]
+    finally:
+        in_memory.unmap()
 
 
 def test_little_is_not_mapped_for(opened: Opened) -> None:
@@ -49,16 +63,27 @@ def test_little_is_not_mapped_for(opened: Opened) -> None:
     assert windows_of(file) == [0]
 
 
-def test_as_many_are_mapped_as_may_be(opened: Opened) -> None:
-    """The one that was sent longest ago makes room; what is let go is mapped no more."""
+def test_as_many_are_mapped_as_may_be(opened: Opened, now: Callable[[float], None]) -> None:
+    """What rests makes room, longest first; what was sent lately makes none, or who asks in turn would push out all."""
     first, second = opened(CONTENT), opened(b"")
-    os.truncate(second.descriptor, (MAX_WINDOWS - 1) * WINDOW_BYTES)
-    for start in (0, WINDOW_BYTES, 0):
-        assert first.mapped(start, len(CONTENT)) is not None
-    for number in range(MAX_WINDOWS - 1):
-        assert second.mapped(number * WINDOW_BYTES, (number + 1) * WINDOW_BYTES) is not None
+    os.truncate(second.descriptor, MAX_WINDOWS * WINDOW_BYTES)
+
+    def sent(file: OpenFile, number: int) -> bool:
+        return file.mapped(number * WINDOW_BYTES, (number + 1) * WINDOW_BYTES) is not None
+
+    now(100)
+    assert sent(first, 0)
+    assert sent(first, 1)
+    now(101)
+    assert sent(first, 0)
+    assert all(sent(second, number) for number in range(MAX_WINDOWS - 2))
+    assert mapped_bytes() == MAX_WINDOWS * WINDOW_BYTES
+    now(99.9 + REST_SECONDS)
+    assert not sent(second, MAX_WINDOWS - 2)
+    now(100 + REST_SECONDS)
+    assert sent(second, MAX_WINDOWS - 2)
+    assert not sent(second, MAX_WINDOWS - 1)
     assert windows_of(first) == [0]
-    assert windows_of(first, second) == [0, *range(MAX_WINDOWS - 1)]
     assert mapped_bytes() == MAX_WINDOWS * WINDOW_BYTES
     first.unmap()
     assert windows_of(first) == []
@@ -94,6 +119,27 @@ async def test_what_cannot_be_mapped_is_sent_as_ever(
         await eventually(lambda: len(client.received) == 4 + len(BIG))
         assert client.received == b"head" + BIG
         assert len(asked) == 1
+
+
+@bounded
+async def test_who_takes_it_slowly_gets_it_by_sendfile(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then no byte is copied here, and the network is what takes the time."""
+    monkeypatch.setattr(mapping, "LEAST_BYTES", 1)
+    slow, fast = opened(BIG), opened(BIG)
+    async with connected() as (server, client):
+        client.transport.pauseProducing()  # type: ignore[union-attr]
+        server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
+        server.send_file(b"", slow, 0, len(BIG), Outcome())
+        client.transport.resumeProducing()  # type: ignore[union-attr]
+        await eventually(lambda: len(client.received) == len(BIG))
+        assert client.received == BIG
+        assert not windows_of(slow)
+    async with connected() as (server, client):
+        monkeypatch.setattr(transport, "CALL_BYTES", PAGE)
+        server.send_file(b"", fast, 0, len(BIG), Outcome())
+        await eventually(lambda: len(client.received) == len(BIG))
+        assert client.received == BIG
+        assert windows_of(fast)
 
 
 @pytest.mark.parametrize("size", [0, PAGE, LEAST_BYTES + 1, len(BIG) - PAGE, len(BIG) - 1])
