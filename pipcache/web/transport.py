@@ -5,11 +5,10 @@ of the reactor and two system calls for each response. There nearly always is ro
 leaves to Twisted only what the system did not take.
 
 A file goes out by sendfile(2), or from a mapping of it while the client has room for all of each piece (``mapping``), behind
-all that was written before, ``CALL_BYTES`` a turn, so that one fast client holds up nobody. A client that takes nothing costs
-a descriptor and no memory.
-Both block where the file's pages are not in memory, and this is the thread that serves everybody; so the system is asked
-first, and pages that are not there are read in a thread (``page_cache``). A file that is shorter than was promised breaks
-the connection, so that nobody takes it for the whole.
+all that was written before, ``CALL_BYTES`` a turn, so that one fast client holds up nobody. A client that takes nothing
+costs a descriptor and no memory. Both block where the file's pages are not in memory, and this is the thread that serves
+everybody; so the system is asked first, and pages that are not there are read in a thread (``page_cache``). A file that is
+shorter than was promised breaks the connection, so that nobody takes it for the whole.
 
 Twisted's documentation lets ``Port.transport`` be replaced. Beyond that this relies on one thing: that a transport calls
 its own ``startWriting`` when it holds bytes back, and ``stopWriting`` when all are sent. A transport that is no
