@@ -4,8 +4,8 @@ Twisted's transport keeps what is written until the reactor has asked the system
 of the reactor and two system calls for each response. There nearly always is room, so here ``write`` tries at once and
 leaves to Twisted only what the system did not take.
 
-A file goes out by sendfile(2), or from a mapping of it while the client has room for all of each piece (``mapping``), behind
-all that was written before, ``CALL_BYTES`` a turn, so that one fast client holds up nobody. A client that takes nothing
+A file goes out by sendfile(2), or from a mapping of it to who takes it ``FAST`` (``mapping``), behind all that was written
+before, ``CALL_BYTES`` a turn, so that one fast client holds up nobody. A client that takes nothing
 costs a descriptor and no memory. Both block where the file's pages are not in memory, and this is the thread that serves
 everybody; so the system is asked first, and pages that are not there are read in a thread (``page_cache``). A file that is
 shorter than was promised breaks the connection, so that nobody takes it for the whole.
@@ -23,7 +23,8 @@ import os
 import socket
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
+from time import monotonic
+from typing import Any, Final
 
 from attrs import define
 from twisted.internet import main, tcp
@@ -39,6 +40,9 @@ from pipcache.web.page_cache import COPY_BYTES, is_in_memory, read_through
 CALL_BYTES = 1 << 21
 """What one client gets in one turn of the reactor; the system's buffer takes less of it where the network is slower."""
 
+FAST: Final = 150_000_000
+"""Bytes a second, more than a network of a gigabit carries: who takes a file faster is most likely on this machine."""
+
 AHEAD_BYTES = CALL_BYTES
 """What a thread reads ahead of a file that is not in memory; no less than is sent in a turn."""
 
@@ -53,8 +57,8 @@ Done = Callable[[Exception | None], None]
 class SentFile:
     """What is to be sent of a file.
 
-    ``held_until``: as far as a thread has read it. ``is_watched_for``: the reactor watches for room for it. ``keeps_up``:
-    the client had room for all of the piece before.
+    ``held_until``: as far as a thread has read it. ``is_watched_for``: the reactor watches for room for it. ``taken_bytes``:
+    what the client took of the piece before, which it was given at ``given_at``, by the monotonic clock.
     """
 
     source: OpenFile
@@ -62,7 +66,8 @@ class SentFile:
     stop: int
     done: Done
     held_until: int = 0
-    keeps_up: bool = False
+    taken_bytes: int = 0
+    given_at: float = 0.0
     is_copied: bool = False
     is_being_read: bool = False
     is_watched_for: bool = False
@@ -244,6 +249,7 @@ class PromptServer(tcp.Server):
         try:
             sent = self._sent(file, min(file.stop - file.position, CALL_BYTES))
         except BlockingIOError:
+            file.taken_bytes = 0
             return
         except OSError as error:
             self._fail(file, error)
@@ -251,6 +257,7 @@ class PromptServer(tcp.Server):
         if not sent:
             self._fail(file, OSError(errno.EIO, "the file is shorter than was promised"))
             return
+        file.taken_bytes = sent
         file.position += sent
         self.moves += 1
         if file.position >= file.stop:
@@ -258,18 +265,16 @@ class PromptServer(tcp.Server):
 
     def _sent(self, file: SentFile, count: int) -> int:
         """How many of the next bytes the system took."""
-        mapped = file.source.mapped(file.position, file.position + count) if file.keeps_up else None
-        file.keeps_up = False
+        now = monotonic()
+        is_fast = file.taken_bytes > FAST * (now - file.given_at)
+        file.given_at = now
+        mapped = file.source.mapped(file.position, file.position + count) if is_fast else None
         if mapped is not None:
             with mapped:
-                sent = self.socket.send(mapped)
-                file.keeps_up = sent == len(mapped)
-                return sent
+                return self.socket.send(mapped)
         if not file.is_copied:
             try:
-                sent = os.sendfile(self.socket.fileno(), file.source.descriptor, file.position, count)
-                file.keeps_up = sent == count
-                return sent
+                return os.sendfile(self.socket.fileno(), file.source.descriptor, file.position, count)
             except OSError as error:
                 if error.errno not in _NO_SENDFILE:
                     raise
