@@ -24,7 +24,7 @@ from pipcache.engine.repeats import Repeat
 from pipcache.rules.errors import StorageError
 from pipcache.rules.response import about_the_body, about_what_lasts
 from pipcache.web.hot_requests import Accepts
-from pipcache.web.mapping import OpenFile
+from pipcache.web.mapping import OpenFile, max_windows
 from pipcache.web.page_cache import READ_BYTES, read_at_hand
 from pipcache.web.rendering import written_fields, written_head, written_start
 
@@ -42,7 +42,7 @@ MAX_NAMES = 64
 
 MAX_FILES = 1024
 FILE_SHARE = 4
-"""One in so many of the descriptors that this process may have."""
+"""One in so many of the descriptors that this process may have, less those of what is mapped."""
 
 Which = tuple[str, str, str]
 """What tells a response from all others: the digest of its key, the ETag of what is stored, how that is shown."""
@@ -392,4 +392,4 @@ def _content(response: HotResponse) -> bytes | None:
 
 def _file_limit() -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MAX_FILES if soft == resource.RLIM_INFINITY else min(MAX_FILES, soft // FILE_SHARE)
+    return MAX_FILES if soft == resource.RLIM_INFINITY else min(MAX_FILES, soft // FILE_SHARE - max_windows())

@@ -1,4 +1,4 @@
-"""Files to be sent, and pieces of them mapped into memory: who takes a large file as fast as it is given gets it from there.
+"""Files to be sent, and pieces of them mapped into memory: who takes a large file fast gets it from there.
 
 sendfile(2) hands a file on page by page, and whoever receives it takes it page by page. A piece that is mapped is copied
 instead, in few large parts, which is less work for both sides of a connection within a machine: from pieces that are mapped
@@ -9,12 +9,13 @@ other out.
 What is mapped is the system's page cache, none of our own memory, though it counts as RSS; so it is bounded. Nobody looks
 at it but the system, in send(2). That fails where the file has become shorter, or the disk does not give the page; a
 program that looks itself is killed then. In its last page a file that became shorter shows zeros; so its size is asked for
-each time.
+each time. Python keeps a descriptor for each mapping; so where there are few, fewer pieces are mapped.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 from collections import OrderedDict
 from mmap import PROT_READ, mmap
 from time import monotonic
@@ -30,6 +31,9 @@ LEAST_BYTES: Final = 1 << 20
 
 MAX_WINDOWS: Final = 32
 """So many stay mapped, of all files together: 64 MiB."""
+
+WINDOW_SHARE: Final = 32
+"""And one for so many of the descriptors that this process may have."""
 
 REST_SECONDS: Final = 10.0
 """What was not sent for so long makes room."""
@@ -90,10 +94,18 @@ _windows: OrderedDict[tuple[OpenFile, int], _Window] = OrderedDict()
 """What is mapped, by file and number; the one that was sent longest ago first."""
 
 
+def max_windows() -> int:
+    """How many may be mapped, each of which takes a descriptor."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MAX_WINDOWS if soft == resource.RLIM_INFINITY else min(MAX_WINDOWS, soft // WINDOW_SHARE)
+
+
 def _has_room(now: float) -> bool:
     """Whether one more may be mapped; one that rests makes room."""
-    if len(_windows) < MAX_WINDOWS:
+    if len(_windows) < max_windows():
         return True
+    if not _windows:
+        return False
     key, oldest = next(iter(_windows.items()))
     if now - oldest.sent_at < REST_SECONDS:
         return False

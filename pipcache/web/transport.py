@@ -4,11 +4,11 @@ Twisted's transport keeps what is written until the reactor has asked the system
 of the reactor and two system calls for each response. There nearly always is room, so here ``write`` tries at once and
 leaves to Twisted only what the system did not take.
 
-A file goes out by sendfile(2), or from a mapping of it to who takes it ``FAST`` (``mapping``), behind all that was written
-before, ``CALL_BYTES`` a turn, so that one fast client holds up nobody. A client that takes nothing
-costs a descriptor and no memory. Both block where the file's pages are not in memory, and this is the thread that serves
-everybody; so the system is asked first, and pages that are not there are read in a thread (``page_cache``). A file that is
-shorter than was promised breaks the connection, so that nobody takes it for the whole.
+A file goes out by sendfile(2), or from a mapping of it to who takes it fast (``mapping``), behind all that was written
+before, ``CALL_BYTES`` a turn, so that one fast client holds up nobody. A client that takes nothing costs a descriptor and no
+memory. Both block where the file's pages are not in memory, and this is the thread that serves everybody; so the system is
+asked first, and pages that are not there are read in a thread (``page_cache``). A file that is shorter than was promised
+breaks the connection, so that nobody takes it for the whole.
 
 Twisted's documentation lets ``Port.transport`` be replaced. Beyond that this relies on one thing: that a transport calls
 its own ``startWriting`` when it holds bytes back, and ``stopWriting`` when all are sent. A transport that is no
@@ -40,8 +40,8 @@ from pipcache.web.page_cache import COPY_BYTES, is_in_memory, read_through
 CALL_BYTES = 1 << 21
 """What one client gets in one turn of the reactor; the system's buffer takes less of it where the network is slower."""
 
-FAST: Final = 150_000_000
-"""Bytes a second, more than a network of a gigabit carries: who takes a file faster is most likely on this machine."""
+FAST_BYTES_PER_SECOND: Final = 150_000_000
+"""More than a network of a gigabit carries: who takes a file faster is most likely on this machine."""
 
 AHEAD_BYTES = CALL_BYTES
 """What a thread reads ahead of a file that is not in memory; no less than is sent in a turn."""
@@ -266,7 +266,7 @@ class PromptServer(tcp.Server):
     def _sent(self, file: SentFile, count: int) -> int:
         """How many of the next bytes the system took."""
         now = monotonic()
-        is_fast = file.taken_bytes > FAST * (now - file.given_at)
+        is_fast = file.taken_bytes > FAST_BYTES_PER_SECOND * (now - file.given_at)
         file.given_at = now
         mapped = file.source.mapped(file.position, file.position + count) if is_fast else None
         if mapped is not None:

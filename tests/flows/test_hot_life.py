@@ -119,7 +119,7 @@ async def test_what_is_evicted_is_mapped_no_more(ready: Proxy, monkeypatch: pyte
         transport, "CALL_BYTES", 1 << 14
     )  # a piece for which there is room at once, whatever the system
     monkeypatch.setattr(mapping, "LEAST_BYTES", 1)
-    monkeypatch.setattr(transport, "FAST", 0)
+    monkeypatch.setattr(transport, "FAST_BYTES_PER_SECOND", 0)
     assert (await ready.get(HUGE)).body == HUGE_BODY
     assert _mappings(ready)
     ready.program.holdings.catalog.discard(CacheKey.of(parse_target(HUGE.encode())).digest)
@@ -140,7 +140,7 @@ async def test_a_part_of_a_large_file_is_that_part(
     """Wherever it begins and ends, beside the whole, and while others are being sent it."""
     monkeypatch.setattr(transport, "CALL_BYTES", piece_bytes)
     monkeypatch.setattr(mapping, "LEAST_BYTES", 1)
-    monkeypatch.setattr(transport, "FAST", 0)
+    monkeypatch.setattr(transport, "FAST_BYTES_PER_SECOND", 0)
     whole, part, other = [
         await ready.ask(HUGE, "Connection: close", *fields)
         for fields in ((), (f"Range: bytes={first}-{last}",), ("Range: bytes=7-",))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipcache.web import mapping, transport
+from pipcache.web import hot, mapping, transport
 from pipcache.web.mapping import LEAST_BYTES, MAX_WINDOWS, REST_SECONDS, WINDOW_BYTES, OpenFile
 from tests.flows.harness import bounded, eventually
 from tests.web.connections import BIG, Opened, Outcome, connected
@@ -30,12 +31,10 @@ def windows_of(*files: OpenFile) -> list[int]:
 
 
 @pytest.fixture
-def now(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], None]]:
+def now(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Sets the time; nothing is mapped at first."""
-    assert not mapping._windows
-    yield lambda seconds: monkeypatch.setattr(mapping, "monotonic", lambda: seconds)
-    for file in {file for file, _ in mapping._windows}:
-        file.unmap()
+    monkeypatch.setattr(mapping, "_windows", OrderedDict())
+    return lambda seconds: monkeypatch.setattr(mapping, "monotonic", lambda: seconds)
 
 
 @given(st.integers(0, len(CONTENT)), st.integers(0, len(CONTENT)), st.integers(0, len(CONTENT)))
@@ -88,6 +87,27 @@ def test_as_many_are_mapped_as_may_be(opened: Opened, now: Callable[[float], Non
     first.unmap()
     assert windows_of(first) == []
     assert mapped_bytes() == (MAX_WINDOWS - 1) * WINDOW_BYTES
+
+
+@pytest.mark.parametrize(("descriptors", "windows"), [(31, 0), (256, 8), (1 << 20, MAX_WINDOWS), (None, MAX_WINDOWS)])
+def test_where_descriptors_are_few_fewer_are_mapped(
+    descriptors: int | None, windows: int, opened: Opened, now: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each mapping takes one; and those that files are kept open for are fewer by as many."""
+    now(0)
+    limit = mapping.resource.RLIM_INFINITY if descriptors is None else descriptors
+    monkeypatch.setattr(mapping.resource, "getrlimit", lambda _: (limit, limit))
+    file = opened(b"")
+    os.truncate(file.descriptor, 40 * WINDOW_BYTES)
+    before = len(os.listdir("/proc/self/fd"))
+    given = [file.mapped(start, start + WINDOW_BYTES) for start in range(0, 40 * WINDOW_BYTES, WINDOW_BYTES)]
+    assert sum(each is not None for each in given) == windows
+    assert len(os.listdir("/proc/self/fd")) == before + windows
+    if descriptors is not None:
+        assert hot._file_limit() + windows == min(hot.MAX_FILES + windows, descriptors // hot.FILE_SHARE)
+    for each in given:
+        if each is not None:
+            each.release()
 
 
 def mapped_bytes() -> int:

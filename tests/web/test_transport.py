@@ -175,7 +175,7 @@ async def test_a_file_stands_between_what_was_written_before_and_after(
         monkeypatch.setattr(os, "sendfile", _refused)
     if way == "mapped":
         monkeypatch.setattr(mapping, "LEAST_BYTES", 1)
-        monkeypatch.setattr(transport, "FAST", 0)
+        monkeypatch.setattr(transport, "FAST_BYTES_PER_SECOND", 0)
         monkeypatch.setattr(mapping, "WINDOW_BYTES", mmap.ALLOCATIONGRANULARITY)
     if way == "cold":
         monkeypatch.setattr(transport, "is_in_memory", lambda *_: False)
